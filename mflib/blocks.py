@@ -1,0 +1,177 @@
+r"""Residual blocks :math:`f(x, \theta)` with their derivatives in closed form.
+
+Every method takes points `x` of shape (..., n, d) and particles `theta` of shape
+(..., N, k); leading dimensions broadcast, so seeds and sizes are batched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .activations import Activation, activation
+
+__all__ = ["Block", "MatrixBlock", "NeuronBlock"]
+
+
+class Block:
+    r"""A residual block :math:`f : \mathbb R^d \times \mathbb R^k \to \mathbb R^{d_{out}}`.
+
+    Attributes
+    ----------
+    d, d_out, k : int
+        Dimensions of the state, of the value and of one particle.
+    """
+
+    d: int
+    d_out: int
+    k: int
+
+    def value(self, x: Tensor, theta: Tensor) -> Tensor:
+        r"""Return :math:`f(x_i, \theta_j)`, shape (..., n, N, d_out)."""
+        raise NotImplementedError
+
+    def field(self, x: Tensor, theta: Tensor, weights: Tensor) -> Tensor:
+        r"""Return :math:`F(x_i) = \sum_j w_j f(x_i, \theta_j)`, shape (..., n, d_out)."""
+        raise NotImplementedError
+
+    def jvp(self, x: Tensor, theta: Tensor, weights: Tensor, v: Tensor) -> Tensor:
+        r"""Return :math:`\nabla_x F(x_i)\, v_i`, shape (..., n, d_out)."""
+        raise NotImplementedError
+
+    def vjp(self, x: Tensor, theta: Tensor, weights: Tensor, p: Tensor) -> Tensor:
+        r"""Return the row vectors :math:`p_i^\top \nabla_x F(x_i)`, shape (..., n, d)."""
+        raise NotImplementedError
+
+    def pairing(self, x: Tensor, theta: Tensor, p: Tensor) -> Tensor:
+        r"""Return :math:`p_i^\top f(x_i, \theta_j)`, shape (..., n, N)."""
+        raise NotImplementedError
+
+    def pairing_grad(self, x: Tensor, theta: Tensor, p: Tensor, mass: Tensor) -> Tensor:
+        r"""Return :math:`\nabla_\theta \sum_i m_i\, p_i^\top f(x_i, \theta_j)`, shape (..., N, k)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class MatrixBlock(Block):
+    r"""The block of lu2020, :math:`f(x, \theta) = \sigma(\theta x)`, :math:`\theta \in \mathbb R^{d\times d}`.
+
+    Parameters
+    ----------
+    dim : int
+        The state's dimension d; a particle is the row-major matrix, k = d d.
+    sigma : str or Activation
+        The entrywise activation.
+    """
+
+    dim: int
+    sigma: str | Activation = "tanh"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sigma", activation(self.sigma))
+        object.__setattr__(self, "d", self.dim)
+        object.__setattr__(self, "d_out", self.dim)
+        object.__setattr__(self, "k", self.dim**2)
+
+    def _matrices(self, theta: Tensor) -> Tensor:
+        if theta.shape[-1] != self.k:
+            raise ValueError(f"theta: last dimension is {theta.shape[-1]}, expected k = {self.k}")
+        return theta.unflatten(-1, (self.d, self.d))
+
+    def _z(self, x: Tensor, theta: Tensor) -> Tensor:
+        return torch.einsum("...jab,...ib->...ija", self._matrices(theta), x)
+
+    def value(self, x: Tensor, theta: Tensor) -> Tensor:
+        return self.sigma.f(self._z(x, theta))
+
+    def field(self, x: Tensor, theta: Tensor, weights: Tensor) -> Tensor:
+        return torch.einsum("...ija,...j->...ia", self.value(x, theta), weights)
+
+    def jvp(self, x: Tensor, theta: Tensor, weights: Tensor, v: Tensor) -> Tensor:
+        ds = self.sigma.df(self._z(x, theta))
+        return torch.einsum("...ija,...ija,...j->...ia", ds, self._z(v, theta), weights)
+
+    def vjp(self, x: Tensor, theta: Tensor, weights: Tensor, p: Tensor) -> Tensor:
+        q = self.sigma.df(self._z(x, theta)) * p.unsqueeze(-2) * weights[..., None, :, None]
+        return torch.einsum("...ija,...jab->...ib", q, self._matrices(theta))
+
+    def pairing(self, x: Tensor, theta: Tensor, p: Tensor) -> Tensor:
+        return torch.einsum("...ija,...ia->...ij", self.value(x, theta), p)
+
+    def pairing_grad(self, x: Tensor, theta: Tensor, p: Tensor, mass: Tensor) -> Tensor:
+        q = self.sigma.df(self._z(x, theta)) * (p * mass[..., None]).unsqueeze(-2)
+        return torch.einsum("...ija,...ib->...jab", q, x).flatten(-2)
+
+
+@dataclass(frozen=True)
+class NeuronBlock(Block):
+    r"""A neuron with output weights, :math:`f(x, (u, w, b)) = u\, \sigma(w \cdot x + b)`.
+
+    With ``out = d`` it is the encoder block of chen2024, with ``out = 1`` its predictor
+    :math:`h(z, (a, w, b))`.
+
+    Parameters
+    ----------
+    dim : int
+        The state's dimension d.
+    sigma : str or Activation
+        The activation.
+    out : int, optional
+        The output dimension, default d. A particle is (u, w, b), k = out + d + 1.
+    """
+
+    dim: int
+    sigma: str | Activation = "tanh"
+    out: int | None = None
+
+    def __post_init__(self) -> None:
+        out = self.dim if self.out is None else self.out
+        object.__setattr__(self, "sigma", activation(self.sigma))
+        object.__setattr__(self, "out", out)
+        object.__setattr__(self, "d", self.dim)
+        object.__setattr__(self, "d_out", out)
+        object.__setattr__(self, "k", out + self.dim + 1)
+
+    def split(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return u (..., N, d_out), w (..., N, d) and b (..., N)."""
+        if theta.shape[-1] != self.k:
+            raise ValueError(f"theta: last dimension is {theta.shape[-1]}, expected k = {self.k}")
+        o, d = self.d_out, self.d
+        return theta[..., :o], theta[..., o : o + d], theta[..., o + d]
+
+    def preactivation(self, x: Tensor, theta: Tensor) -> Tensor:
+        r"""Return :math:`c_{ij} = w_j \cdot x_i + b_j`, shape (..., n, N)."""
+        _, w, b = self.split(theta)
+        return x @ w.transpose(-1, -2) + b.unsqueeze(-2)
+
+    def value(self, x: Tensor, theta: Tensor) -> Tensor:
+        u, _, _ = self.split(theta)
+        return self.sigma.f(self.preactivation(x, theta)).unsqueeze(-1) * u.unsqueeze(-3)
+
+    def field(self, x: Tensor, theta: Tensor, weights: Tensor) -> Tensor:
+        u, _, _ = self.split(theta)
+        return self.sigma.f(self.preactivation(x, theta)) @ (weights.unsqueeze(-1) * u)
+
+    def jvp(self, x: Tensor, theta: Tensor, weights: Tensor, v: Tensor) -> Tensor:
+        u, w, _ = self.split(theta)
+        slope = self.sigma.df(self.preactivation(x, theta)) * (v @ w.transpose(-1, -2))
+        return slope @ (weights.unsqueeze(-1) * u)
+
+    def vjp(self, x: Tensor, theta: Tensor, weights: Tensor, p: Tensor) -> Tensor:
+        u, w, _ = self.split(theta)
+        slope = self.sigma.df(self.preactivation(x, theta)) * (p @ u.transpose(-1, -2))
+        return slope @ (weights.unsqueeze(-1) * w)
+
+    def pairing(self, x: Tensor, theta: Tensor, p: Tensor) -> Tensor:
+        u, _, _ = self.split(theta)
+        return self.sigma.f(self.preactivation(x, theta)) * (p @ u.transpose(-1, -2))
+
+    def pairing_grad(self, x: Tensor, theta: Tensor, p: Tensor, mass: Tensor) -> Tensor:
+        u, _, _ = self.split(theta)
+        c, q = self.preactivation(x, theta), p * mass[..., None]
+        du = self.sigma.f(c).transpose(-1, -2) @ q
+        slope = self.sigma.df(c) * (q @ u.transpose(-1, -2))
+        dw = slope.transpose(-1, -2) @ x
+        return torch.cat([du, dw, slope.sum(-2).unsqueeze(-1)], -1)

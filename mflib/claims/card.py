@@ -1,0 +1,163 @@
+"""How a claim shows itself: a small card in HTML, and plain text for terminals."""
+
+from __future__ import annotations
+
+import html as _html
+import re
+from typing import Any
+
+__all__ = ["BADGES", "html", "number", "text"]
+
+#: Sign, word and colour class of each verdict; a counterexample found is good news.
+BADGES = {
+    "verified": ("✓", "verified", "good"),
+    "refuted as stated": ("✗", "refuted, as predicted", "good"),
+    "refuted": ("✗", "refuted", "bad"),
+    "inconclusive": ("?", "inconclusive", "open"),
+    "not run": ("–", "not run", "open"),
+}
+
+
+def badge(record: dict[str, Any]) -> tuple[str, str, str]:
+    """Return sign, word and colour class for a record's verdict."""
+    verdict, expected = record["verdict"], record["expected"]
+    if verdict == "refuted" and expected == "refuted":
+        return BADGES["refuted as stated"]
+    if expected is None and verdict in ("verified", "refuted"):
+        sign, word, _ = BADGES[verdict]
+        return sign, {"verified": "reproduced", "refuted": "not reproduced"}[verdict], "open"
+    if expected == "refuted" and verdict == "verified":
+        return "✓", "verified, against prediction", "bad"
+    return BADGES[verdict]
+
+
+def number(value: Any) -> str:
+    """Write a number in at most six significant figures."""
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.6g}"
+    return f"{value:.2e}"
+
+
+def predicted(check: dict[str, Any]) -> str:
+    """Write a check's prediction with its tolerance."""
+    if check["kind"] == "identity":
+        return f"0 within {number(check['tolerance'])}"
+    if check["kind"] in ("rate", "limit"):
+        return f"{number(check['predicted'])} ± {number(check['tolerance'])}"
+    return number(check["predicted"])
+
+
+def measured(check: dict[str, Any]) -> str:
+    """Write what was measured, with its interval."""
+    value = number(check["measured"])
+    if check["kind"] == "bound" and check["measured"] is not None:
+        value = f"worst ratio {value}"
+    if check["interval"]:
+        lo, hi = check["interval"]
+        if lo != hi:
+            value += f" [{number(lo)}, {number(hi)}]"
+    return value
+
+
+def _extra(check: dict[str, Any]) -> str:
+    details, words = check["details"], []
+    if details.get("local_slopes"):
+        slopes = ", ".join(f"{s:.3f}" for s in details["local_slopes"])
+        words.append(f"local slopes {slopes}")
+    if details.get("power"):
+        words.append(f"would have rejected an exponent off by {details['power']:.3f}")
+    if details.get("seeds"):
+        words.append(f"{details['seeds']} seeds")
+    if details.get("trials"):
+        words.append(f"{details['trials']} trials")
+    if details.get("adversary") is not None:
+        words.append(f"adversary {number(details['adversary'])}")
+    return "; ".join(words)
+
+
+def text(record: dict[str, Any]) -> str:
+    """Return the card as plain text.
+
+    Parameters
+    ----------
+    record : dict
+        From :meth:`mflib.claims.Claim.record`.
+
+    Returns
+    -------
+    str
+    """
+    sign, word, _ = badge(record)
+    lines = [
+        f"{sign} {record['id']}: {word}   ({record['paper']}, {record['where']})",
+        f"  {record['statement']}",
+    ]
+    for check in record["checks"]:
+        lines.append(
+            f"  [{check['verdict']}] {check['name']}: predicted {predicted(check)}, "
+            f"measured {measured(check)}"
+        )
+        if extra := _extra(check):
+            lines.append(f"      {extra}")
+    for control in record["controls"]:
+        flip = "flipped" if control["flipped"] else "DID NOT FLIP"
+        lines.append(
+            f"  control, {flip}: {control['name']} (breaks {control['broke']}), "
+            f"measured {number(control['measured'])}, {control['verdict']}"
+        )
+    lines.append(f"  {record['reason']}")
+    return "\n".join(lines)
+
+
+def mathematics(words: str) -> str:
+    r"""Escape text for HTML and write ``$...$`` as ``\(...\)`` for MathJax."""
+    return re.sub(r"\$([^$]+)\$", r"\\(\1\\)", _html.escape(words, quote=False))
+
+
+def html(record: dict[str, Any]) -> str:
+    """Return the card as HTML; its style sheet is the book's.
+
+    Parameters
+    ----------
+    record : dict
+        From :meth:`mflib.claims.Claim.record`.
+
+    Returns
+    -------
+    str
+    """
+    sign, word, colour = badge(record)
+    rows = []
+    for check in record["checks"]:
+        extra = _extra(check)
+        rows.append(
+            f'<tr class="mf-{check["verdict"].replace(" ", "-")}">'
+            f"<td>{mathematics(check['name'])}"
+            + (f'<div class="mf-extra">{_html.escape(extra)}</div>' if extra else "")
+            + f"</td><td>{mathematics(predicted(check))}</td>"
+            f"<td>{_html.escape(measured(check))}</td><td>{check['verdict']}</td></tr>"
+        )
+    controls = "".join(
+        f'<li class="mf-{"flipped" if c["flipped"] else "stuck"}">'
+        f"<b>{'flipped' if c['flipped'] else 'did not flip'}</b>: "
+        f"{mathematics(c['name'])} (breaks {mathematics(c['broke'])}); measured "
+        f"{_html.escape(number(c['measured']))}, {c['verdict']}</li>"
+        for c in record["controls"]
+    )
+    return (
+        f'<div class="mf-card mf-{colour} tex2jax_process">'
+        f'<div class="mf-head"><span class="mf-badge">{sign} {word}</span> '
+        f"<b>{_html.escape(record['id'])}</b> "
+        f'<span class="mf-where">{_html.escape(record["paper"])}, '
+        f"{mathematics(record['where'])}</span></div>"
+        f'<p class="mf-statement">{mathematics(record["statement"])}</p>'
+        '<table class="mf-checks"><thead><tr><th>check</th><th>predicted</th>'
+        "<th>measured [99.9 %]</th><th>verdict</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+        + (f'<p class="mf-title">Controls</p><ul>{controls}</ul>' if controls else "")
+        + f'<p class="mf-reason">{mathematics(record["reason"])}</p></div>'
+    )
