@@ -33,6 +33,10 @@ class Block:
         r"""Return :math:`f(x_i, \theta_j)`, shape (..., n, N, d_out)."""
         raise NotImplementedError
 
+    def jacobian(self, x: Tensor, theta: Tensor) -> Tensor:
+        r"""Return :math:`\nabla_x f(x_i, \theta_j)`, shape (..., n, N, d_out, d)."""
+        raise NotImplementedError
+
     def field(self, x: Tensor, theta: Tensor, weights: Tensor) -> Tensor:
         r"""Return :math:`F(x_i) = \sum_j w_j f(x_i, \theta_j)`, shape (..., n, d_out)."""
         raise NotImplementedError
@@ -85,6 +89,10 @@ class MatrixBlock(Block):
 
     def value(self, x: Tensor, theta: Tensor) -> Tensor:
         return self.sigma.f(self._z(x, theta))
+
+    def jacobian(self, x: Tensor, theta: Tensor) -> Tensor:
+        slope = self.sigma.df(self._z(x, theta)).unsqueeze(-1)
+        return slope * self._matrices(theta).unsqueeze(-4)
 
     def field(self, x: Tensor, theta: Tensor, weights: Tensor) -> Tensor:
         return torch.einsum("...ija,...j->...ia", self.value(x, theta), weights)
@@ -149,6 +157,12 @@ class NeuronBlock(Block):
     def value(self, x: Tensor, theta: Tensor) -> Tensor:
         u, _, _ = self.split(theta)
         return self.sigma.f(self.preactivation(x, theta)).unsqueeze(-1) * u.unsqueeze(-3)
+
+    def jacobian(self, x: Tensor, theta: Tensor) -> Tensor:
+        u, w, _ = self.split(theta)
+        slope = self.sigma.df(self.preactivation(x, theta))
+        outer = u.unsqueeze(-1) * w.unsqueeze(-2)
+        return slope[..., None, None] * outer.unsqueeze(-4)
 
     def field(self, x: Tensor, theta: Tensor, weights: Tensor) -> Tensor:
         u, _, _ = self.split(theta)

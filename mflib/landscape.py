@@ -113,6 +113,39 @@ class Problem:
         p1 = self._residual(trajectory).unsqueeze(-1) * self.readout
         return trajectory, adjoint(self.block, trajectory, p1)
 
+    def adjoint_bound(self, rho: Measure) -> tuple[Tensor, Tensor]:
+        r"""Return the adjoint's relative norm and the exponent that bounds it.
+
+        .. math::
+
+            \frac{\|p_\rho(\cdot, t_l)\|_\mu}{\sqrt{2E}}
+            \quad\text{and}\quad
+            c\, M_{t_l}, \qquad M_t = \int_t^1 \rho(\Omega, s)\, ds,
+
+        with c the largest operator norm of :math:`\nabla_x f` over the particles and the
+        states reached (lu2020, Lemma 1, repaired).
+
+        Parameters
+        ----------
+        rho : Measure
+            The law of the particles.
+
+        Returns
+        -------
+        ratio, exponent : Tensor
+            Shapes (..., L+1); the ratio lies between exp(-exponent) and exp(exponent), up
+            to the error of the one-step method.
+        """
+        trajectory, costate = self.adjoint(rho)
+        slopes = self.block.jacobian(trajectory.stages, trajectory.theta)
+        c = torch.linalg.matrix_norm(slopes, 2).amax((-1, -2, -3, -4))
+        b = torch.tensor(METHODS[self.method].b, dtype=c.dtype)
+        m = (trajectory.weights.sum(-1) * b).sum(-1) / self.steps
+        beyond = m.flip(-1).cumsum(-1).flip(-1)
+        beyond = torch.cat([beyond, torch.zeros_like(beyond[..., :1])], -1)
+        norm = (costate.p.square().sum(-1) * self.mass).sum(-1).sqrt()
+        return norm / norm[..., -1:], c.unsqueeze(-1) * beyond
+
     def derivative(self, rho: Measure, theta: Tensor) -> Tensor:
         r"""Return :math:`\delta E/\delta\rho` at probe parameters, in every layer.
 
@@ -152,13 +185,32 @@ class Problem:
         exactly, for the discrete network; shape (...).
         """
         trajectory, costate = self.adjoint(rho)
+        return self.pair(trajectory, costate.stages, nu)
+
+    def pair(self, trajectory: Trajectory, costates: Tensor, nu: Measure) -> Tensor:
+        r"""Return :math:`\int p \cdot f \, d(\nu - \rho)` along given states and costates.
+
+        Parameters
+        ----------
+        trajectory : Trajectory
+            The states, driven by :math:`\rho`.
+        costates : Tensor
+            One costate a stage, shape (..., L, S, n, d).
+        nu : Measure
+            The other measure.
+
+        Returns
+        -------
+        Tensor
+            Shape (...).
+        """
         theta, weights = nu.stages(self.steps, METHODS[self.method].c)
         change = self.block.field(trajectory.stages, theta, weights)
         change = change - self.block.field(
             trajectory.stages, trajectory.theta, trajectory.weights
         )
         return torch.einsum(
-            "...lsid,...lsid,i->...", costate.stages, change, self.mass
+            "...lsid,...lsid,i->...", costates, change, self.mass
         ) / self.steps
 
     def gradient(self, rho: LayeredMeasure) -> Tensor:

@@ -2,6 +2,7 @@ r"""Particle measures :math:`\rho` over parameters and depth :math:`(\theta, t)`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ __all__ = [
     "Measure",
     "gaussian_measure",
     "mixture",
+    "wave_measure",
 ]
 
 
@@ -248,3 +250,59 @@ def gaussian_measure(
         *batch, layers, particles, dim, generator=generator, dtype=torch.float64
     )
     return LayeredMeasure(theta)
+
+
+def wave_measure(
+    particles: int,
+    dim: int,
+    generator: torch.Generator,
+    scale: float = 1.0,
+    batch: tuple[int, ...] = (),
+    tilt: float = 0.0,
+) -> CurveMeasure:
+    r"""Sample a measure that is smooth in depth: N particles on random waves.
+
+    .. math::
+
+        \theta_i(t) = A_i + B_i \sin(2\pi t + \phi_i),
+        \qquad m(t) = 1 + \kappa \cos 2\pi t,
+
+    with independent Gaussian :math:`A_i, B_i` of standard deviation `scale` and uniform
+    phases. Its total mass is 1 for every tilt.
+
+    Parameters
+    ----------
+    particles, dim : int
+        The sizes N and k.
+    generator : torch.Generator
+        The source of randomness.
+    scale : float
+        The standard deviation of the waves' coefficients.
+    batch : tuple of int
+        Leading batch dimensions, one independent measure each.
+    tilt : float
+        The modulation :math:`\kappa` of the depth density, between -1 and 1.
+
+    Returns
+    -------
+    CurveMeasure
+        With particles of shape (batch..., N, k).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is no positive integer, `tilt` is too large, or `generator` is none.
+    """
+    require_generator(generator)
+    for name, size in (("particles", particles), ("dim", dim)):
+        require_positive_int(name, size)
+    if not abs(tilt) <= 1.0:
+        raise ValueError(f"tilt: {tilt!r} makes a density negative; choose it in [-1, 1]")
+    shape = (*batch, particles, dim)
+    a, b = scale * torch.randn(2, *shape, generator=generator, dtype=torch.float64)
+    phase = 2 * math.pi * torch.rand(shape, generator=generator, dtype=torch.float64)
+    uniform = torch.full((particles,), 1.0 / particles, dtype=torch.float64)
+    return CurveMeasure(
+        lambda t: a + b * torch.sin(2 * math.pi * t + phase),
+        lambda t: uniform * (1.0 + tilt * math.cos(2 * math.pi * t)),
+    )
