@@ -1,0 +1,44 @@
+# make book: set up, run every chapter, render the site.   make test: set up, run the tests.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.stamp
+export OMP_NUM_THREADS := 1
+
+.PHONY: book run test test-site ledger clean help
+
+help:
+	@echo "make book       run every chapter and render the site into _build/html"
+	@echo "make test       run the tests"
+	@echo "make run        run the chapters only (incremental)"
+	@echo "make ledger     show every claim of the executed chapters"
+	@echo "make test-site  drive the rendered site in a headless browser"
+	@echo "make clean      remove what the build made (the environment stays)"
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(STAMP)
+	$(BIN)/mflib run
+
+book: $(STAMP)
+	$(BIN)/mflib run
+	$(BIN)/jupyter-book build . --warningiserror --nitpick --keep-going
+	@echo "open _build/html/index.html"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m "not site"
+
+test-site: $(STAMP)
+	$(BIN)/python -m pytest -m site
+
+ledger: $(STAMP)
+	$(BIN)/mflib ledger
+
+clean:
+	rm -rf _build

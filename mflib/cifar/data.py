@@ -1,0 +1,372 @@
+r"""CIFAR from the official binary files: checked, loaded, and augmented on the device."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import CifarError
+
+__all__ = [
+    "DATASETS", "Dataset", "Plan", "Store", "default_folder", "download", "epoch_plan",
+    "load", "unpack",
+]
+
+_PIXELS = 3 * 32 * 32
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The official layout of one data set, with the md5 of every file.
+
+    Attributes
+    ----------
+    name, folder, archive, archive_md5 : str
+        Where the official archive is and the folder it holds.
+    classes, label_bytes : int
+        The class is the last label byte of a record (CIFAR-100: the fine one).
+    train, test : tuple
+        Pairs (file name, md5).
+    train_records, test_records : int
+        Records a file.
+    mean, std : tuple of float
+        Of the channels, for pixels in [0, 1].
+    """
+
+    name: str
+    folder: str
+    archive: str
+    archive_md5: str
+    classes: int
+    label_bytes: int
+    train: tuple[tuple[str, str], ...]
+    test: tuple[tuple[str, str], ...]
+    train_records: int
+    test_records: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of a record: labels, then 3072 planar RGB pixels."""
+        return self.label_bytes + _PIXELS
+
+
+_URL = "https://www.cs.toronto.edu/~kriz/"
+DATASETS = {
+    "cifar10": Dataset(
+        "cifar10", "cifar-10-batches-bin", _URL + "cifar-10-binary.tar.gz",
+        "c32a1d4ab5d03f1284b67883e8d87530", 10, 1,
+        (
+            ("data_batch_1.bin", "5dd7e06a14cb22eb9f671a540d1b7c25"),
+            ("data_batch_2.bin", "5ea93a67294ea407fff1d09f752e9692"),
+            ("data_batch_3.bin", "942cd6a4bcdd0dd3c604fbe906cb4421"),
+            ("data_batch_4.bin", "ae636b3ba5c66a11e91e8cb52e771fcb"),
+            ("data_batch_5.bin", "53f37980c15c3d472c316c40844f3f0d"),
+        ),
+        (("test_batch.bin", "803d5f7f4d78ea53de84dbe85f74fb6d"),),
+        10_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
+    ),
+    "cifar100": Dataset(
+        "cifar100", "cifar-100-binary", _URL + "cifar-100-binary.tar.gz",
+        "03b5dce01913d631647c71ecec9e9cb8", 100, 2,
+        (("train.bin", "6172c7755cfe09b2fe270c85cebc1b15"),),
+        (("test.bin", "4499cfba6c016c1be1438163640a0898"),),
+        50_000, 10_000, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762),
+    ),
+}
+
+
+def default_folder() -> Path:
+    """Return the folder of the variable MFLIB_CIFAR, or the per-user cache."""
+    if os.environ.get("MFLIB_CIFAR"):
+        return Path(os.environ["MFLIB_CIFAR"]).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return Path(cache or Path.home() / ".cache") / "mflib" / "cifar"
+
+
+def _locate(dataset: Dataset, folder: Path) -> Path:
+    first = dataset.train[0][0]
+    places = [folder, folder / dataset.folder, folder / dataset.name]
+    for place in places:
+        if (place / first).is_file():
+            return place
+    names = ", ".join(name for name, _ in dataset.train + dataset.test)
+    raise CifarError(
+        f"data: no {first} in {folder}; put the official binary files ({names}) there, "
+        "name their folder by --data or MFLIB_CIFAR, or fetch them with --download"
+    )
+
+
+def _read(dataset: Dataset, path: Path, md5: str, records: int, verify: bool) -> np.ndarray:
+    """Return one file as (records, record_bytes) uint8 after its checks."""
+    if not path.is_file():
+        raise CifarError(f"data: {path} is missing; unpack the official archive again")
+    size, expected = path.stat().st_size, records * dataset.record_bytes
+    if verify and size != expected:
+        raise CifarError(
+            f"data: {path} has {size} bytes instead of {expected}: truncated, or not "
+            f"the official {dataset.name} file; unpack the archive again"
+        )
+    if size == 0 or size % dataset.record_bytes:
+        raise CifarError(
+            f"data: {path} has {size} bytes, no whole number of records of "
+            f"{dataset.record_bytes} bytes; is it truncated, or another data set?"
+        )
+    raw = np.fromfile(path, np.uint8)
+    if verify and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
+        raise CifarError(f"data: {path} does not match its md5; it is corrupted")
+    raw = raw.reshape(-1, dataset.record_bytes)
+    labels = raw[:, dataset.label_bytes - 1]
+    if labels.max() >= dataset.classes:
+        where = int(np.argmax(labels >= dataset.classes))
+        raise CifarError(
+            f"data: {path}, record {where}: label {labels[where]} is out of range, "
+            f"{dataset.name} has {dataset.classes} classes"
+        )
+    return raw
+
+
+def _images(dataset: Dataset, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pixels = raw[:, dataset.label_bytes :].reshape(-1, 3, 32, 32)
+    return (
+        np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)),
+        raw[:, dataset.label_bytes - 1].astype(np.int64),
+    )
+
+
+def load(
+    name: str,
+    folder: str | Path | None = None,
+    subset: int | None = None,
+    device: str | torch.device = "cpu",
+    verify: bool = True,
+    test_subset: int | None = None,
+) -> Store:
+    r"""Read a data set from the official binary files into a store on the device.
+
+    Parameters
+    ----------
+    name : {"cifar10", "cifar100"}
+        The data set.
+    folder : path, optional
+        The files, or the folder that holds the archive's folder; default
+        :func:`default_folder`.
+    subset, test_subset : int, optional
+        Keep the first images only.
+    device : str
+        Where the store lives.
+    verify : bool
+        Check size and md5; without it any whole number of records is accepted.
+
+    Returns
+    -------
+    Store
+        Images (N, 32, 32, 3) uint8 and labels (N,).
+
+    Raises
+    ------
+    CifarError
+        If a file is missing, truncated, corrupted or holds a label out of range.
+    """
+    if name not in DATASETS:
+        raise CifarError(f"data: {name!r} is none of {', '.join(DATASETS)}")
+    dataset = DATASETS[name]
+    place = _locate(dataset, Path(folder).expanduser() if folder else default_folder())
+    parts = {}
+    for split, records, most in (
+        ("train", dataset.train_records, subset),
+        ("test", dataset.test_records, test_subset),
+    ):
+        files = getattr(dataset, split)
+        raw = np.concatenate(
+            [_read(dataset, place / file, md5, records, verify) for file, md5 in files]
+        )
+        if most is not None and not 0 < most <= len(raw):
+            raise CifarError(f"subset: {most} is not between 1 and the {len(raw)} images")
+        parts[split] = _images(dataset, raw[:most])
+    return Store(
+        *parts["train"], *parts["test"], mean=dataset.mean, std=dataset.std,
+        classes=dataset.classes, device=device,
+    )
+
+
+def unpack(archive: str | Path, folder: str | Path, name: str) -> None:
+    """Unpack an official archive with the safe filter: nothing leaves the folder.
+
+    Raises
+    ------
+    CifarError
+        If the archive is damaged or holds a path that leaves the folder.
+    """
+    if not hasattr(tarfile, "data_filter"):
+        raise CifarError("download: this Python has no safe tar filter; use 3.11.4 or later")
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError) as error:
+        raise CifarError(f"download: {archive} cannot be unpacked: {error}") from None
+    _locate(DATASETS[name], Path(folder))
+
+
+def download(name: str, folder: str | Path | None = None) -> Path:
+    """Fetch an official archive with its checksum, through pooch, and unpack it.
+
+    Raises
+    ------
+    CifarError
+        If there is no network, no pooch, or the archive is not the official one.
+    """
+    if name not in DATASETS:
+        raise CifarError(f"data: {name!r} is none of {', '.join(DATASETS)}")
+    dataset, folder = DATASETS[name], Path(folder or default_folder()).expanduser()
+    try:
+        import pooch
+    except ImportError:
+        raise CifarError(
+            f"download: needs pooch (pip install pooch), or unpack {dataset.archive} "
+            f"in {folder} by hand"
+        ) from None
+    try:
+        archive = pooch.retrieve(
+            dataset.archive, f"md5:{dataset.archive_md5}", path=folder,
+            fname=dataset.archive.rsplit("/", 1)[-1], progressbar=False,
+        )
+    except (OSError, ValueError) as error:
+        raise CifarError(
+            f"download: {dataset.archive} could not be fetched ({error}); put the "
+            f"official files in {folder} by hand"
+        ) from None
+    unpack(archive, folder, name)
+    return folder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The random numbers of one epoch, from an explicit generator on the CPU.
+
+    Attributes
+    ----------
+    order : Tensor
+        Shape (N,), int64: a permutation of the images.
+    crop : Tensor
+        Shape (N, 2), uint8: the corner of the crop in the padded image.
+    flip : Tensor
+        Shape (N,), bool.
+    """
+
+    order: Tensor
+    crop: Tensor
+    flip: Tensor
+
+
+@lru_cache(maxsize=64)
+def epoch_plan(n: int, seed: int, epoch: int, pad: int = 4, flip: bool = True) -> Plan:
+    r"""Return the order, crops and flips of an epoch; equal for all methods of a seed.
+
+    Parameters
+    ----------
+    n : int
+        Images.
+    seed, epoch : int
+        The generator depends on nothing else, so that a resumed run needs no state.
+    pad : int
+        Corners are drawn from 0 to 2 pad.
+    flip : bool
+        Whether a fair coin decides on a horizontal flip.
+
+    Returns
+    -------
+    Plan
+        In the order in which the images are visited.
+    """
+    generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + epoch)
+    order = torch.randperm(n, generator=generator)
+    crop = torch.randint(0, 2 * pad + 1, (n, 2), generator=generator, dtype=torch.uint8)
+    coin = torch.randint(0, 2, (n,), generator=generator, dtype=torch.uint8).bool()
+    return Plan(order, crop, coin & flip)
+
+
+class Store:
+    r"""Images as uint8 on the device; crop and flip are one gather there.
+
+    Parameters
+    ----------
+    images, test_images : ndarray
+        Shape (N, H, W, C), uint8.
+    labels, test_labels : ndarray
+        Shape (N,).
+    mean, std : sequence of float
+        Of the channels, for pixels in [0, 1].
+    classes : int
+        Classes.
+    device : str
+        Where the tensors live.
+    pad : int
+        Zeros (black pixels) around a training image, from which a crop is drawn.
+    flip : bool
+        Whether training images are flipped at random.
+    """
+
+    def __init__(
+        self, images, labels, test_images, test_labels, *, mean, std, classes,
+        device="cpu", pad=4, flip=True,
+    ) -> None:
+        self.device, self.classes = torch.device(device), classes
+        self.pad, self.flip = pad, flip
+        self.train_images, self.test_images = len(images), len(test_images)
+        self.size, self.channels = images.shape[1], images.shape[3]
+        edge = ((0, 0), (pad, pad), (pad, pad), (0, 0))
+        padded = torch.from_numpy(np.pad(images, edge)).to(self.device)
+        self._wide = self.size + 2 * pad
+        self._pixels = padded.reshape(-1, self.channels)
+        self.labels = torch.from_numpy(np.asarray(labels, np.int64)).to(self.device)
+        self._test = torch.from_numpy(np.ascontiguousarray(test_images)).to(self.device)
+        self.test_labels = torch.from_numpy(np.asarray(test_labels, np.int64))
+        self.test_labels = self.test_labels.to(self.device)
+        shift, scale = torch.tensor(mean), torch.tensor(std)
+        self._scale = (1 / (255 * scale)).to(self.device)
+        self._shift = (-shift / scale).to(self.device)
+        self._line = torch.arange(self.size, device=self.device)
+
+    def _normalise(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
+        x = torch.addcmul(self._shift, pixels.float(), self._scale).to(dtype)
+        return x.permute(0, 3, 1, 2)
+
+    def batch(self, index: Tensor, crop: Tensor, flip: Tensor, dtype: torch.dtype) -> Tensor:
+        r"""Return augmented training images.
+
+        Parameters
+        ----------
+        index, flip : Tensor
+            Shape (B,).
+        crop : Tensor
+            Shape (B, 2).
+        dtype : torch.dtype
+            Of the result.
+
+        Returns
+        -------
+        Tensor
+            Shape (B, C, H, W), channels last in memory.
+        """
+        crop = crop.long()
+        rows = crop[:, :1] + self._line
+        columns = torch.where(flip[:, None], self.size - 1 - self._line, self._line)
+        columns = columns + crop[:, 1:]
+        first = (index[:, None] * self._wide + rows) * self._wide
+        where = first[:, :, None] + columns[:, None, :]
+        pixels = self._pixels.index_select(0, where.flatten())
+        return self._normalise(pixels.view(*where.shape, self.channels), dtype)
+
+    def test_batch(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        """Return test images, the single original view, (B, C, H, W) channels last."""
+        return self._normalise(self._test[start:stop], dtype)

@@ -1,0 +1,153 @@
+"""The command ``mflib``: run chapters, read the ledger."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import chapters
+from . import ledger as books
+
+__all__ = ["main"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mflib", description="Run the chapters of the book and read their verdicts."
+    )
+    parser.add_argument("--root", type=Path, help="the checkout (default: from here upwards)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.add_argument(
+            "--out", type=Path, help="folder of executed chapters (default: _build/chapters)")
+        return made
+
+    run = add("run", "Run chapters through papermill, only those whose inputs changed.")
+    run.add_argument("chapter", nargs="*", metavar="CHAPTER", help="default: all chapters")
+    run.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="set a parameter, as papermill does; may be repeated")
+    run.add_argument("--preset", choices=("quick", "full"), help="same as -p preset ...")
+    run.add_argument("--jobs", type=int, metavar="N", help="processes (default: one a core)")
+    run.add_argument("--force", action="store_true", help="run even what is up to date")
+
+    book = add("ledger", "Show every claim of the executed chapters.")
+    book.add_argument("--json", action="store_true", help="print everything as JSON")
+    book.add_argument(
+        "--check", action="store_true",
+        help="exit 1 and say why if a verdict, control, id or chapter is not as it should be")
+
+    add("chapters", "List the chapters with their parameters.")
+    return parser
+
+
+def _value(text: str) -> Any:
+    """Read a parameter's value as Python would, else as a string."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _run(root: Path, options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    if options.jobs is not None and options.jobs < 1:
+        raise chapters.ChapterError(f"--jobs {options.jobs}: at least one process is needed")
+    given = {name: _value(value) for name, value in options.parameter}
+    if options.preset:
+        given["preset"] = options.preset
+    total = len(chapters.discover(root, options.chapter))
+    console = Console(stderr=True, highlight=False)
+    bar = Progress(
+        "{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console, disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("chapters", total=total)
+
+        def report(result: chapters.Result) -> None:
+            words = {"fresh": "up to date", "done": f"{result.seconds:.0f} s"}
+            sign = "✗" if result.status == "failed" else "✓"
+            console.print(
+                f"{sign} {result.name}: {words.get(result.status, result.message)}", markup=False)
+            bar.advance(task)
+
+        try:
+            results = chapters.run(
+                root, options.chapter, given, out=options.out, jobs=options.jobs,
+                force=options.force, report=report,
+            )
+        except KeyboardInterrupt:
+            console.print("interrupted; finished chapters are kept, the others run next time")
+            return 130
+    return 1 if any(r.status == "failed" for r in results) else 0
+
+
+def _ledger(root: Path, options: argparse.Namespace) -> int:
+    if options.json:
+        print(json.dumps(books.ledger(root, options.out), indent=1, ensure_ascii=False))
+    elif not options.check:
+        _table(books.ledger(root, options.out)["claims"])
+    if not options.check:
+        return 0
+    lines = books.problems(root, options.out)
+    for line in lines:
+        print(line, file=sys.stderr)
+    if not lines:
+        count = len(books.ledger(root, options.out)["claims"])
+        print(f"{count} claims: every verdict as expected, every control flipped", file=sys.stderr)
+    return 1 if lines else 0
+
+
+def _table(claims: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from .claims import card
+
+    table = Table("", "claim", "verdict", "predicted", "measured", "controls", "chapter")
+    for claim in claims:
+        sign, word, _ = card.badge(claim)
+        flipped = sum(c["flipped"] for c in claim["controls"])
+        shown = claim["checks"][:1] or [None]
+        table.add_row(
+            sign, claim["id"], word,
+            card.predicted(shown[0]) if shown[0] else "",
+            card.measured(shown[0]) if shown[0] else "",
+            f"{flipped}/{len(claim['controls'])} flipped", claim["notebook"],
+        )
+    Console(highlight=False).print(table)
+
+
+def _chapters(root: Path, options: argparse.Namespace) -> int:
+    out = options.out or root / "_build" / "chapters"
+    for chapter in chapters.discover(root):
+        state = "up to date" if chapters.is_fresh(chapter, out) else "to run"
+        print(f"{chapter.name}  ({state})")
+        for name, (kind, default, comment) in chapters.parameters(chapter).items():
+            print(f"    {name}: {kind or '?'} = {default}   {comment}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status (2 for wrong arguments)."""
+    argv = sys.argv[1:] if argv is None else argv
+    options = _parser().parse_args(argv)
+    commands = {"run": _run, "ledger": _ledger, "chapters": _chapters}
+    try:
+        return commands[options.command](chapters.find_root(options.root), options)
+    except chapters.ChapterError as error:
+        print(f"mflib: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
