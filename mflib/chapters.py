@@ -131,33 +131,32 @@ def parameters(chapter: Chapter) -> dict[str, tuple[str, str, str]]:
     raise ChapterError(f"{chapter.path}: no cell is tagged 'parameters'; tag the one that sets them")
 
 
-def _imported(source: str) -> set[str]:
-    """Return the mflib modules that a piece of Python imports."""
+def _imported(source: str, package: tuple[str, ...] = ()) -> set[str]:
+    """Return the mflib modules that a piece of Python, in a package, imports."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {a.name for a in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = ("mflib." if node.level else "") + (node.module or "")
-            base = base.rstrip(".")
-            found |= {base} | {f"{base}.{a.name}" for a in node.names}
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     return {name for name in found if name.split(".")[0] == "mflib"}
 
 
 def _sources(cells: list[dict[str, Any]]) -> list[Path]:
     """Return every file of mflib that the cells import, directly or not."""
-    package = Path(__file__).parent
-    code = "\n".join("".join(c["source"]) for c in cells)
+    home = Path(__file__).parents[1]
+    code = "\n".join("".join(cell["source"]) for cell in cells)
     code = "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
     todo, files = _imported(code), set()
     while todo:
-        where = package.joinpath(*todo.pop().split(".")[1:])
-        for path in (where.with_suffix(".py"), where / "__init__.py"):
-            folder = sorted(where.glob("*.py")) if path.name == "__init__.py" else [path]
-            for file in folder:
-                if file.is_file() and file not in files:
-                    files.add(file)
-                    todo |= _imported(file.read_text("utf-8"))
+        where = home.joinpath(*todo.pop().split("."))
+        for file in (where.with_suffix(".py"), where / "__init__.py"):
+            if file.is_file() and file not in files:
+                files.add(file)
+                package = file.parent.relative_to(home).parts
+                todo |= _imported(file.read_text("utf-8"), package)
     return sorted(files)
 
 

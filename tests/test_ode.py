@@ -97,7 +97,8 @@ def test_the_linear_adjoint_is_exponential():
 def test_substeps_of_a_layered_measure_do_not_straddle_its_jumps():
     rho = LayeredMeasure(torch.tensor([[[1.0]], [[-2.0]]], dtype=DOUBLE))
     X = flow(MatrixBlock(1, "linear"), rho, torch.ones(1, 1, dtype=DOUBLE), 64, "rk4").X[-1]
-    assert float(X) == pytest.approx(math.exp(0.5 - 1.0), rel=1e-9)
+    # a step over the jump would leave an error of order 1/64
+    assert float(X) == pytest.approx(math.exp(0.5 - 1.0), rel=1e-7)
 
 
 def test_a_batch_of_measures_equals_its_members():

@@ -1,0 +1,171 @@
+"""The Sphinx extension of the book: executed chapters, the ledger, offline mathematics.
+
+The notebooks in the repository hold no outputs. When Sphinx reads one, this extension
+hands it the executed copy, after making sure that the copy is up to date: a page can
+never disagree with the code.
+"""
+
+from __future__ import annotations
+
+import html
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+
+from . import chapters
+from . import ledger as books
+from .claims import card
+
+__all__ = ["setup"]
+
+log = logging.getLogger(__name__)
+
+
+def _root(app: Sphinx) -> Path:
+    return chapters.find_root(Path(app.srcdir))
+
+
+def _execute(app: Sphinx) -> None:
+    """Run the chapters whose inputs changed; a failed one fails the build."""
+    root = _root(app)
+
+    def report(result: chapters.Result) -> None:
+        if result.status != "fresh":
+            log.info("chapter %s: %s (%.0f s)", result.name, result.status, result.seconds)
+
+    stale = [
+        c.name for c in chapters.discover(root)
+        if not chapters.is_fresh(c, root / "_build" / "chapters")
+    ]
+    results = chapters.run(root, stale, report=report) if stale else []
+    failed = [r.message for r in results if r.status == "failed"]
+    if failed:
+        raise ExtensionError("; ".join(failed))
+
+
+def _substitute(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Give Sphinx the executed copy of a notebook."""
+    if docname.startswith("notebooks/"):
+        executed = _root(app) / "_build" / "chapters" / f"{Path(docname).name}.ipynb"
+        source[0] = executed.read_text("utf-8")
+        app.env.note_dependency(str(executed))
+
+
+def _outdated(app: Sphinx, env: Any, added: set, changed: set, removed: set) -> list[str]:
+    """Read the pages that show the ledger whenever anything else is read."""
+    return [d for d in ("book/index", "book/ledger") if d in env.found_docs]
+
+
+class _Shown(nodes.General, nodes.Element):
+    """Placeholder for a table that needs the address of its page."""
+
+
+class _LedgerDirective(Directive):
+    def run(self) -> list[nodes.Node]:
+        return [_Shown(table="ledger")]
+
+
+class _VerdictsDirective(Directive):
+    def run(self) -> list[nodes.Node]:
+        return [_Shown(table="verdicts")]
+
+
+def _ledger_html(claims: list[dict[str, Any]], link: Any) -> str:
+    rows = []
+    for claim in claims:
+        sign, word, colour = card.badge(claim)
+        predicted = "".join(
+            f"<div>{card.mathematics(c['name'])}: <b>{card.mathematics(card.predicted(c))}</b></div>"
+            for c in claim["checks"])
+        measured = "".join(
+            f"<div>{html.escape(card.measured(c))}</div>" for c in claim["checks"])
+        controls = "".join(
+            f"<div>{'✓' if c['flipped'] else '✗'} {card.mathematics(c['name'])}</div>"
+            for c in claim["controls"])
+        rows.append(
+            f'<tr class="mf-{colour}"><td data-label="verdict"><span class="mf-badge">'
+            f"{sign} {word}</span></td>"
+            f'<td data-label="claim"><a href="{link(claim)}">{html.escape(claim["id"])}</a></td>'
+            f'<td data-label="statement">{card.mathematics(claim["statement"])}'
+            f'<div class="mf-where">{html.escape(claim["paper"])}, '
+            f"{card.mathematics(claim['where'])}; {claim['kind']}</div></td>"
+            f'<td data-label="predicted">{predicted}</td>'
+            f'<td data-label="measured [99.9 %]">{measured}</td>'
+            f'<td data-label="controls that flipped">{controls or "–"}</td></tr>'
+        )
+    return (
+        '<div class="mf-ledger tex2jax_process">'
+        '<p><label>Show only rows with <input type="search" id="mf-filter" '
+        'placeholder="refuted, lu2020, rate ..."></label> <span id="mf-count"></span></p>'
+        '<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th><th>predicted</th>'
+        "<th>measured [99.9 %]</th><th>controls that flipped</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _verdicts_html(claims: list[dict[str, Any]]) -> str:
+    papers: dict[str, dict[str, int]] = {}
+    for claim in claims:
+        sign, word, _ = card.badge(claim)
+        counts = papers.setdefault(claim["paper"], {})
+        counts[f"{sign} {word}"] = counts.get(f"{sign} {word}", 0) + 1
+    words = sorted({word for counts in papers.values() for word in counts}, reverse=True)
+    head = "".join(f"<th>{w}</th>" for w in words)
+    body = "".join(
+        f"<tr><td>{html.escape(paper)}</td>"
+        + "".join(f"<td>{counts.get(w, 0)}</td>" for w in words) + "</tr>"
+        for paper, counts in papers.items())
+    return (
+        f'<div class="mf-verdicts"><table><thead><tr><th>paper</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Replace placeholders by tables, now that pages have addresses."""
+    shown = list(doctree.findall(_Shown))
+    if not shown:
+        return
+    claims = books.ledger(_root(app))["claims"]
+
+    def link(claim: dict[str, Any]) -> str:
+        page = app.builder.get_relative_uri(docname, f"notebooks/{claim['notebook']}")
+        return f"{page}#claim-{claim['id'].lower()}"
+
+    for node in shown:
+        table = _ledger_html(claims, link) if node["table"] == "ledger" else _verdicts_html(claims)
+        node.replace_self(nodes.raw("", table, format="html"))
+
+
+def _mathjax(app: Sphinx, error: Exception | None) -> None:
+    """Copy one file of the installed MathJax into the site: no page asks another host."""
+    if error or app.builder.format != "html":
+        return
+    files = metadata.files("sphinx-mathjax-offline") or []
+    script = next((f for f in files if f.name == "tex-svg.js"), None)
+    if script is None:
+        raise ExtensionError("sphinx-mathjax-offline holds no tex-svg.js; install it again")
+    target = Path(app.outdir) / "_static" / "mathjax" / "tex-svg.js"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(script.locate(), target)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the extension with Sphinx."""
+    app.add_node(_Shown)
+    app.add_directive("ledger", _LedgerDirective)
+    app.add_directive("verdicts", _VerdictsDirective)
+    app.set_html_assets_policy("always")
+    app.connect("builder-inited", _execute)
+    app.connect("source-read", _substitute)
+    app.connect("env-get-outdated", _outdated)
+    app.connect("doctree-resolved", _fill)
+    app.connect("build-finished", _mathjax)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

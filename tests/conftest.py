@@ -1,0 +1,45 @@
+"""Fixtures for the house: a tiny checkout with notebooks of our own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+torch.set_num_threads(1)
+
+CLAIM = """from mflib.claims import Claim, Identity
+claim = Claim("{id}", paper="lu2020", where="here", kind="identity",
+              statement="One is one.", seed=seed)
+check = claim.predict(Identity("1 = 1", tolerance=1e-12))
+check.measure({error})
+check.control("2", broke="1 = 1").measure({control})
+claim"""
+
+
+def cell(source: str, *tags: str) -> dict:
+    return {"cell_type": "code", "id": f"c{abs(hash(source)) % 10**8}", "metadata":
+            {"tags": list(tags)}, "source": source, "outputs": [], "execution_count": None}
+
+
+def notebook(*cells: dict) -> str:
+    return json.dumps({"cells": list(cells), "nbformat": 4, "nbformat_minor": 5, "metadata": {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}})
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Return a function that writes a chapter into a small checkout, and its root."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "_toc.yml").write_text("root: index\n")
+
+    def chapter(name="one", body=None, id="X-1", error="0.0", control="1.0", tagged=True):
+        body = CLAIM.format(id=id, error=error, control=control) if body is None else body
+        cells = [cell("seed: int = 0  # the seed", *(["parameters"] if tagged else [])), cell(body)]
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(notebook(*cells))
+
+    chapter.root = tmp_path
+    return chapter

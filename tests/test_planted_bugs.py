@@ -1,0 +1,124 @@
+"""Plant a bug in the library, run a chapter's cells, and see a claim notice it."""
+
+import json
+import re
+
+import matplotlib
+import pytest
+import torch
+
+import mflib.blocks
+import mflib.gram
+import mflib.landscape
+import mflib.ode
+import mflib.scaled_resnet
+from conftest import ROOT
+
+matplotlib.use("Agg")
+
+
+def verdicts(chapter, stop, **parameters):
+    """Run a chapter's code up to the cell that holds `stop`; return check verdicts by claim."""
+    text = (ROOT / "notebooks" / f"{chapter}.ipynb").read_text("utf-8")
+    scope, claims = {"__name__": "chapter"}, {}
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or "plt.subplots" in source:
+            continue
+        if stop in source:
+            break
+        # the last line shows the claim; a script does not
+        exec(re.sub(r"\nclaim$", "", source), scope)
+        if "parameters" in cell["metadata"].get("tags", ()):
+            scope |= parameters
+        if "claim" in scope:
+            claims[scope["claim"].id] = scope["claim"]
+    return {name: [c.verdict for c in claim.checks] for name, claim in claims.items()}
+
+
+def energy():
+    return verdicts("energy_identity", "time = 0.2", images=4)
+
+
+def first_variation():
+    return verdicts("adjoint", "lambdas = 0.04", images=6, particles=2)
+
+
+def test_without_a_bug_nothing_is_refuted():
+    for result in (energy(), first_variation()):
+        assert not any("refuted" in checks for checks in result.values())
+
+
+def wrap(monkeypatch, owner, name, change):
+    original = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *a, **k: change(original, *a, **k))
+
+
+ADJOINT = mflib.ode.adjoint
+
+
+def sign_of_the_adjoint(block, trajectory, p1):
+    class Flipped:
+        def vjp(self, *arguments):
+            return -block.vjp(*arguments)
+
+        def __getattr__(self, name):
+            return getattr(block, name)
+
+    return ADJOINT(Flipped(), trajectory, p1)
+
+
+def adjoint_at_the_start(block, trajectory, p1):
+    right = ADJOINT(block, trajectory, p1)
+    return mflib.ode.Adjoint(right.p, right.p[..., :-1, :, :].unsqueeze(-3))
+
+
+@pytest.mark.parametrize("bug", [sign_of_the_adjoint, adjoint_at_the_start])
+@pytest.mark.parametrize("chapter", [energy, first_variation])
+def test_a_wrong_adjoint_is_noticed(monkeypatch, bug, chapter):
+    for module in (mflib.landscape, mflib.scaled_resnet):
+        monkeypatch.setattr(module, "adjoint", bug)
+    if chapter is first_variation and bug is adjoint_at_the_start:
+        # Runge-Kutta stages keep their own costates: spoil the Euler runs only
+        monkeypatch.setattr(
+            mflib.landscape, "adjoint",
+            lambda b, t, p: bug(b, t, p) if t.method == "euler" else ADJOINT(b, t, p))
+    assert any("refuted" in checks for checks in chapter().values())
+
+
+def half(original, *arguments, **options):
+    value = original(*arguments, **options)
+    return value / 2 if isinstance(value, torch.Tensor) else tuple(v / 2 for v in value)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "chapter"),
+    [
+        (mflib.blocks.NeuronBlock, "pairing_grad", energy),
+        (mflib.blocks.NeuronBlock, "pairing", energy),
+        (mflib.scaled_resnet.ScaledResNet, "velocity", energy),
+        (mflib.scaled_resnet.ScaledResNet, "encoder_derivative", energy),
+        (mflib.scaled_resnet.ScaledResNet, "predictor_derivative", energy),
+        (mflib.gram, "neuron_gram", energy),
+        (mflib.blocks.MatrixBlock, "vjp", first_variation),
+        (mflib.blocks.MatrixBlock, "pairing_grad", first_variation),
+        (mflib.landscape.Problem, "pairing", first_variation),
+        (mflib.landscape.Problem, "gradient", first_variation),
+    ],
+    ids=lambda v: v if isinstance(v, str) else getattr(v, "__name__", ""),
+)
+def test_a_dropped_factor_is_noticed(monkeypatch, owner, name, chapter):
+    wrap(monkeypatch, owner, name, half)
+    assert any("refuted" in checks for checks in chapter().values())
+
+
+@pytest.mark.parametrize("scale", ["alpha", "beta"])
+def test_a_scaling_left_out_of_the_backward_pass_is_noticed(monkeypatch, scale):
+    def without(original, self, *arguments, **options):
+        plain = mflib.scaled_resnet.ScaledResNet(
+            self.dim, self.sigma, **({"alpha": self.alpha, "beta": self.beta} | {scale: 1.0}))
+        state = self.backward(*arguments[:4])
+        return original(plain, *arguments[:4], state=state)
+
+    wrap(monkeypatch, mflib.scaled_resnet.ScaledResNet, "velocity", without)
+    assert "refuted" in energy()["CHEN-E13"]
