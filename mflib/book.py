@@ -81,11 +81,11 @@ def _ledger_html(claims: list[dict[str, Any]], link: Any) -> str:
     rows = []
     for claim in claims:
         sign, word, colour = card.badge(claim)
-        predicted = "".join(
-            f"<div>{card.mathematics(c['name'])}: <b>{card.mathematics(card.predicted(c))}</b></div>"
+        checks = "".join(
+            f"<div>{card.mathematics(c['name'])}: "
+            f"<b>{card.mathematics(card.predicted(c))}</b></div>"
+            f"<div>{html.escape(card.measured(c))}</div>"
             for c in claim["checks"])
-        measured = "".join(
-            f"<div>{html.escape(card.measured(c))}</div>" for c in claim["checks"])
         controls = "".join(
             f"<div>{'✓' if c['flipped'] else '✗'} {card.mathematics(c['name'])}</div>"
             for c in claim["controls"])
@@ -96,16 +96,17 @@ def _ledger_html(claims: list[dict[str, Any]], link: Any) -> str:
             f'<td data-label="statement">{card.mathematics(claim["statement"])}'
             f'<div class="mf-where">{html.escape(claim["paper"])}, '
             f"{card.mathematics(claim['where'])}; {claim['kind']}</div></td>"
-            f'<td data-label="predicted">{predicted}</td>'
-            f'<td data-label="measured [99.9 %]">{measured}</td>'
+            f'<td data-label="predicted, and measured [99.9 %]"><div class="mf-pairs">'
+            f"{checks}</div></td>"
             f'<td data-label="controls that flipped">{controls or "–"}</td></tr>'
         )
     return (
         '<div class="mf-ledger tex2jax_process">'
         '<p><label>Show only rows with <input type="search" id="mf-filter" '
         'placeholder="refuted, lu2020, rate ..."></label> <span id="mf-count"></span></p>'
-        '<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th><th>predicted</th>'
-        "<th>measured [99.9 %]</th><th>controls that flipped</th></tr></thead>"
+        '<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>'
+        '<th><span class="mf-pairs"><span>predicted</span><span>measured [99.9 %]</span></span>'
+        "</th><th>controls that flipped</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -157,6 +158,14 @@ def _mathjax(app: Sphinx, error: Exception | None) -> None:
     shutil.copyfile(script.locate(), target)
 
 
+def _without_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
+    """Leave out the scripts for live kernels, which would be asked of another host."""
+    context["script_files"] = [
+        script for script in context.get("script_files", ())
+        if "thebe" not in (str(script) + str(getattr(script, "attributes", ""))).lower()
+    ]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
     app.add_node(_Shown)
@@ -167,5 +176,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", _substitute)
     app.connect("env-get-outdated", _outdated)
     app.connect("doctree-resolved", _fill)
+    app.connect("html-page-context", _without_thebe, priority=900)
     app.connect("build-finished", _mathjax)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -120,12 +120,11 @@ class Check:
             raise ClaimError(f"{self.name}: predict before measuring, claim.predict(check)")
         self.claim.touch()
 
-    def measure(self, *args: Any, **kwargs: Any) -> Outcome:
+    def measure(self, *args: Any, **kwargs: Any) -> None:
         """Judge a measurement; the arguments are those of the kind's rule."""
         self._begin()
         self.outcome = self._judge(*args, **kwargs)
         self.claim.touch()
-        return self.outcome
 
     def control(self, name: str, broke: str) -> Control:
         """Announce a control: the same measurement with one hypothesis broken.
@@ -193,12 +192,11 @@ class Control:
         self.name, self.broke, self.check = name, broke, check
         self.outcome: Outcome | None = None
 
-    def measure(self, *args: Any, **kwargs: Any) -> Outcome:
+    def measure(self, *args: Any, **kwargs: Any) -> None:
         """Judge the control's measurement by the check's own rule."""
         self.check._begin()
         self.outcome = self.check._judge(*args, **kwargs)
         self.check.claim.touch()
-        return self.outcome
 
     @property
     def flipped(self) -> bool:
@@ -439,7 +437,7 @@ class Bound(Check):
             return Outcome(VERIFIED, measured, None, "holds in every trial", details)
         return Outcome(REFUTED, measured, None, "violated in a trial", details)
 
-    def adversary(self, left: Any, right: Any) -> Outcome:
+    def adversary(self, left: Any, right: Any) -> None:
         """Add the pairs found by an adversarial search; the worse outcome stays."""
         self._begin()
         if self.outcome is None:
@@ -456,7 +454,6 @@ class Bound(Check):
         }
         self.outcome = Outcome(verdict, worst, None, reason, details)
         self.claim.touch()
-        return self.outcome
 
 
 def _enclose(name: str, value: Any) -> tuple[Any, Any, bool]:

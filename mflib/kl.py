@@ -1,0 +1,354 @@
+r"""Relative entropy: from a carried log-density ratio, in closed form, from samples.
+
+.. math::
+
+    KL(\mu\|\nu) = \int \log\frac{d\mu}{d\nu}\, d\mu
+                 = E_\mu\big[D + e^{-D} - 1\big],
+    \qquad D = \log\frac{d\mu}{d\nu}.
+
+The second form needs nothing but :math:`E_\mu e^{-D} = 1`; its integrand is never
+negative and its variance is of the order of :math:`KL^2` instead of :math:`KL`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .arguments import require_generator, require_positive_int, require_tensor
+
+__all__ = [
+    "donsker_varadhan",
+    "gelbrich",
+    "kl_from_map",
+    "kl_from_ratio",
+    "kl_gaussian",
+    "kl_nearest_neighbour",
+    "log_ratio_of_map",
+    "moments",
+    "sobol_gaussian",
+]
+
+
+def _average(values: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return values.mean(-1)
+    return (values * weights).sum(-1) / weights.sum(-1)
+
+
+def _bregman(ratio: Tensor) -> Tensor:
+    """D + exp(-D) - 1 without cancellation at small D."""
+    series = torch.zeros_like(ratio)
+    for k in range(10, 1, -1):
+        series = (1.0 - series) * ratio / k
+    # series = (D/2)(1 - (D/3)(1 - (D/4)(...))): the remainder of the exponential
+    return torch.where(ratio.abs() < 0.1, series * ratio, ratio + torch.expm1(-ratio))
+
+
+def kl_from_ratio(ratio: Tensor, weights: Tensor | None = None) -> Tensor:
+    r"""Return :math:`E_\mu[D + e^{-D} - 1]` from log-density ratios at points of :math:`\mu`.
+
+    Parameters
+    ----------
+    ratio : Tensor
+        :math:`D = \log d\mu/d\nu` at the points, shape (..., N).
+    weights : Tensor, optional
+        Masses of the points, shape (..., N); default 1/N each.
+
+    Returns
+    -------
+    Tensor
+        Shape (...), never negative.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `ratio` is no finite floating-point tensor.
+    """
+    require_tensor("ratio", ratio, 1)
+    return _average(_bregman(ratio), weights)
+
+
+def log_ratio_of_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
+    r"""Return the log-density ratio of a pushed-forward standard Gaussian.
+
+    .. math::
+
+        \log\frac{d T_\#\gamma}{d\gamma}(T(x))
+            = \tfrac12|T(x)|^2 - \tfrac12|x|^2 - \log|\det \nabla T(x)|.
+
+    Parameters
+    ----------
+    start, end : Tensor
+        The points x and T(x), shape (..., N, k).
+    jacobian : Tensor
+        :math:`\nabla T(x)`, shape (..., N, k, k).
+
+    Returns
+    -------
+    Tensor
+        Shape (..., N).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a shape does not fit.
+    """
+    k = require_tensor("start", start, 2).shape[-1]
+    require_tensor("end", end, 2, last=k)
+    require_tensor("jacobian", jacobian, 3, last=k)
+    if jacobian.shape[-2] != k:
+        raise ValueError(
+            f"jacobian: shape {tuple(jacobian.shape)} does not end with ({k}, {k})"
+        )
+    energy = 0.5 * (end.square().sum(-1) - start.square().sum(-1))
+    return energy - torch.linalg.slogdet(jacobian).logabsdet
+
+
+def kl_from_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
+    r"""Return :math:`KL(T_\#\gamma\|\gamma)` from points x of :math:`\gamma = N(0, I)`.
+
+    Arguments as in :func:`log_ratio_of_map`; returns shape (...).
+    """
+    return kl_from_ratio(log_ratio_of_map(start, end, jacobian))
+
+
+def _spd(name: str, matrix: Tensor) -> Tensor:
+    require_tensor(name, matrix, 2)
+    if matrix.shape[-1] != matrix.shape[-2]:
+        raise ValueError(f"{name}: shape {tuple(matrix.shape)} is not square")
+    if not torch.allclose(matrix, matrix.mT):
+        raise ValueError(f"{name}: is not symmetric; pass 0.5 * (S + S.mT)")
+    return matrix
+
+
+def kl_gaussian(
+    mean: Tensor, cov: Tensor, mean0: Tensor | None = None, cov0: Tensor | None = None
+) -> Tensor:
+    r"""Return the relative entropy of two Gaussians.
+
+    .. math::
+
+        KL = \tfrac12\big(\operatorname{tr} S_0^{-1}S + (m-m_0)^\top S_0^{-1}(m-m_0)
+             - k - \log\det S_0^{-1}S\big).
+
+    Parameters
+    ----------
+    mean, cov : Tensor
+        Shapes (..., k) and (..., k, k).
+    mean0, cov0 : Tensor, optional
+        The reference; default N(0, I).
+
+    Returns
+    -------
+    Tensor
+        Shape (...).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a matrix is not symmetric or not positive definite.
+    """
+    require_tensor("mean", mean, 1, last=_spd("cov", cov).shape[-1])
+    eye = torch.eye(mean.shape[-1], dtype=mean.dtype)
+    cov0 = eye if cov0 is None else _spd("cov0", cov0)
+    shift = mean if mean0 is None else mean - mean0
+    roots = []
+    for name, matrix in (("cov", cov), ("cov0", cov0)):
+        root, bad = torch.linalg.cholesky_ex(matrix)
+        if bad.any():
+            raise ValueError(f"{name}: is not positive definite; KL would be infinite")
+        roots.append(root)
+    ratio = torch.linalg.solve_triangular(roots[1], roots[0], upper=False)
+    moved = torch.linalg.solve_triangular(roots[1], shift.unsqueeze(-1), upper=False)
+    logdet = ratio.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+    trace = ratio.square().sum((-1, -2))
+    return 0.5 * (trace + moved.square().sum((-1, -2)) - mean.shape[-1]) - logdet
+
+
+def gelbrich(
+    mean: Tensor, cov: Tensor, mean0: Tensor | None = None, cov0: Tensor | None = None
+) -> Tensor:
+    r"""Return Gelbrich's distance: W2 of Gaussians, a lower bound of W2 for other laws.
+
+    .. math::
+
+        W^2 = |m-m_0|^2 + \operatorname{tr}
+              \big(S + S_0 - 2(S_0^{1/2} S S_0^{1/2})^{1/2}\big).
+
+    Parameters
+    ----------
+    mean, cov : Tensor
+        Moments of the first law, shapes (..., k) and (..., k, k).
+    mean0, cov0 : Tensor, optional
+        Moments of the second; default those of N(0, I).
+
+    Returns
+    -------
+    Tensor
+        The distance, shape (...).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a matrix is not symmetric.
+
+    Notes
+    -----
+    For the default reference the trace is :math:`\|S^{1/2} - I\|_F^2`, which has no
+    cancellation near the identity.
+    """
+    require_tensor("mean", mean, 1, last=_spd("cov", cov).shape[-1])
+    shift = (mean if mean0 is None else mean - mean0).square().sum(-1)
+    if cov0 is None:
+        roots = torch.linalg.eigvalsh(cov).clamp_min(0).sqrt()
+        return (shift + (roots - 1.0).square().sum(-1)).sqrt()
+    values, vectors = torch.linalg.eigh(_spd("cov0", cov0))
+    root0 = (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT
+    cross = torch.linalg.eigvalsh(root0 @ cov @ root0).clamp_min(0).sqrt().sum(-1)
+    traces = (cov + cov0).diagonal(dim1=-2, dim2=-1).sum(-1)
+    return (shift + traces - 2.0 * cross).clamp_min(0).sqrt()
+
+
+def moments(points: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return mean (..., k) and covariance (..., k, k) of points (..., N, k), mass 1/N each."""
+    require_tensor("points", points, 2)
+    mean = points.mean(-2)
+    centred = points - mean.unsqueeze(-2)
+    return mean, centred.mT @ centred / points.shape[-2]
+
+
+def donsker_varadhan(
+    g_mu: Tensor, g_nu: Tensor,
+    mu_weights: Tensor | None = None, nu_weights: Tensor | None = None,
+) -> Tensor:
+    r"""Return :math:`E_\mu g - \log E_\nu e^g \le KL(\mu\|\nu)` (chen2024, Lemma B.3).
+
+    Parameters
+    ----------
+    g_mu, g_nu : Tensor
+        Values of g at points of :math:`\mu` (..., N) and of :math:`\nu` (..., M).
+    mu_weights, nu_weights : Tensor, optional
+        Masses of the points, summing to 1; default uniform.
+
+    Returns
+    -------
+    Tensor
+        Shape (...); equality at :math:`g = \log d\mu/d\nu + \text{const}`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the values are no finite tensors.
+    """
+    require_tensor("g_mu", g_mu, 1)
+    require_tensor("g_nu", g_nu, 1)
+    uniform = torch.full_like(g_nu[..., :1], 1.0 / g_nu.shape[-1])
+    masses = uniform if nu_weights is None else nu_weights
+    return _average(g_mu, mu_weights) - torch.logsumexp(g_nu + masses.log(), -1)
+
+
+def kl_nearest_neighbour(sample: Tensor, reference: Tensor, k: int = 1) -> float:
+    r"""Return the nearest-neighbour estimate of Wang, Kulkarni and Verdu.
+
+    .. math::
+
+        \widehat{KL} = \frac dN \sum_{i=1}^N \log\frac{s_k(x_i)}{r_k(x_i)}
+                       + \log\frac{M}{N-1},
+
+    with :math:`r_k`, :math:`s_k` the distance from :math:`x_i` to its k-th neighbour
+    among the other points of the sample and among the reference.
+
+    Parameters
+    ----------
+    sample : Tensor
+        Independent points of :math:`\mu`, shape (N, d).
+    reference : Tensor
+        Independent points of :math:`\nu`, shape (M, d).
+    k : int
+        Which neighbour.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the samples are too small or of different dimension.
+
+    Notes
+    -----
+    Consistent, but biased at every practical size; a cross-check, never the result.
+    """
+    from scipy.spatial import cKDTree
+
+    require_positive_int("k", k)
+    d = require_tensor("sample", sample, 2).shape[-1]
+    require_tensor("reference", reference, 2, last=d)
+    n, m = len(sample), len(reference)
+    if n <= k or m < k:
+        raise ValueError(f"k: {k} neighbours need more than {k} points; got {n} and {m}")
+    x, y = sample.numpy(), reference.numpy()
+    inner = cKDTree(x).query(x, [k + 1])[0][:, 0]
+    outer = cKDTree(y).query(x, [k])[0][:, 0]
+    if not (inner > 0).all():
+        raise ValueError("sample: holds repeated points; the estimator needs a density")
+    ratio = torch.as_tensor(outer / inner).log()
+    return float(d * ratio.mean() + torch.tensor(m / (n - 1.0)).double().log())
+
+
+def sobol_gaussian(
+    points: int,
+    dim: int,
+    generator: torch.Generator,
+    mirrored: int = 0,
+    batch: tuple[int, ...] = (),
+) -> Tensor:
+    r"""Return scrambled Sobol points of :math:`N(0, I)`, each batch entry scrambled anew.
+
+    Parameters
+    ----------
+    points, dim : int
+        The numbers N and k; a power of two serves the sequence best.
+    generator : torch.Generator
+        The source of the scrambling.
+    mirrored : int
+        If positive, N/2 points and their mirror images, the first `mirrored`
+        coordinates with the opposite sign: the symmetrised start of chen2024's network.
+    batch : tuple of int
+        Leading batch dimensions.
+
+    Returns
+    -------
+    Tensor
+        Shape (batch..., N, k), float64; mass 1/N each.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is impossible, or odd when mirrored.
+    """
+    from scipy.stats import qmc
+
+    require_generator(generator)
+    require_positive_int("points", points)
+    require_positive_int("dim", dim)
+    if mirrored and (points % 2 or not 0 < mirrored <= dim):
+        raise ValueError(
+            f"mirrored: needs an even number of points and 0 < mirrored <= {dim}; "
+            f"got {points} points, mirrored = {mirrored}"
+        )
+    half = points // 2 if mirrored else points
+    count = int(torch.tensor(batch).prod()) if batch else 1
+    seeds = torch.randint(2**31 - 1, (count,), generator=generator).tolist()
+    rows = [
+        torch.as_tensor(qmc.Sobol(dim, scramble=True, rng=s).random(half)) for s in seeds
+    ]
+    uniform = torch.stack(rows).clamp(2.0**-40, 1.0 - 2.0**-40)
+    gaussian = torch.special.ndtri(uniform).reshape(*batch, half, dim)
+    if not mirrored:
+        return gaussian
+    flip = torch.ones(dim, dtype=torch.float64)
+    flip[:mirrored] = -1.0
+    return torch.cat([gaussian, gaussian * flip], -2)

@@ -1,0 +1,258 @@
+r"""Rademacher complexity of Kullback-Leibler balls, by one-dimensional convex duals.
+
+For a standard Gaussian outer weight a (or vector u), integrated in closed form,
+Donsker-Varadhan duality gives
+
+.. math::
+
+    \sup_{KL(\tau\|\tau_0) \le r} E_\tau[a\,T]
+        = \min_{\mu > 0} \frac{r + k(\mu^2)}{\mu}, \qquad
+    k(s) = \log E\, e^{s\,|T|^2/2},
+
+with the expectation over the inner weights, here M equally weighted particles. The
+encoder is frozen, :math:`Z = x`, unless a function says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .arguments import require_generator, require_positive_int, require_tensor
+
+__all__ = [
+    "BallSupremum",
+    "ball_supremum",
+    "encoder_term",
+    "heavy_tail_member",
+    "local_fixed_point",
+    "local_supremum",
+    "random_signs",
+]
+
+
+def _radius(radius: float) -> float:
+    if not (isinstance(radius, (int, float)) and math.isfinite(radius) and radius > 0):
+        raise ValueError(f"radius: expected a finite KL radius > 0, got {radius!r}")
+    return float(radius)
+
+
+def random_signs(n: int, draws: int, generator: torch.Generator) -> Tensor:
+    r"""Return independent signs :math:`\pm1`, shape (draws, n), float64."""
+    require_generator(generator)
+    require_positive_int("n", n)
+    require_positive_int("draws", draws)
+    return 2.0 * torch.randint(2, (draws, n), generator=generator).double() - 1.0
+
+
+@dataclass(frozen=True)
+class BallSupremum:
+    r"""The supremum of a linear functional over a KL ball, and where it is attained.
+
+    Attributes
+    ----------
+    dual : Tensor
+        The minimum of the dual, shape (...).
+    mu : Tensor
+        The inverse multiplier :math:`\mu`, shape (...).
+    weights : Tensor
+        Inner weights' law under the maximiser, shape (..., M), sum 1.
+    energy : Tensor
+        :math:`|T|^2`, shape (..., M).
+    """
+
+    dual: Tensor
+    mu: Tensor
+    weights: Tensor
+    energy: Tensor
+
+    @property
+    def primal(self) -> Tensor:
+        r""":math:`E_\tau[a\,T]` at the tilted measure, where :math:`a \sim N(\mu T, 1)`."""
+        return self.mu * (self.weights * self.energy).sum(-1)
+
+    @property
+    def kl(self) -> Tensor:
+        r""":math:`KL(\tau\|\tau_0)` there: inner entropy plus half the squared shift."""
+        q = self.weights
+        inner = torch.special.xlogy(q, q * q.shape[-1]).sum(-1)
+        return inner + 0.5 * self.mu**2 * (q * self.energy).sum(-1)
+
+
+def ball_supremum(energy: Tensor, radius: float, iterations: int = 60) -> BallSupremum:
+    r"""Return :math:`\sup_{KL(\tau\|\tau_0)\le r} E_\tau[a\,T]` and its maximiser.
+
+    Parameters
+    ----------
+    energy : Tensor
+        :math:`|T|^2` at the inner particles, shape (..., M), mass 1/M each.
+    radius : float
+        The radius r.
+    iterations : int
+        Cap on Newton steps for the stationarity :math:`2s\,k'(s) - k(s) = r`,
+        :math:`s = \mu^2`; the left side is the tilted measure's KL and increases.
+
+    Returns
+    -------
+    BallSupremum
+
+    Raises
+    ------
+    ValueError
+        If `radius` is not positive, `energy` negative or nowhere positive.
+    """
+    require_tensor("energy", energy, 1)
+    radius = _radius(radius)
+    if (energy < 0).any() or (energy.amax(-1) == 0).any():
+        raise ValueError("energy: |T|^2 must be >= 0 and positive somewhere")
+    half = 0.5 * energy
+    low = torch.zeros_like(half[..., 0])
+    high = torch.full_like(low, torch.inf)
+    s = radius / half.mean(-1)
+    for _ in range(iterations):
+        logs = s[..., None] * half
+        k = torch.logsumexp(logs, -1) - math.log(half.shape[-1])
+        q = torch.softmax(logs, -1)
+        first = (q * half).sum(-1)
+        second = (q * (half - first[..., None]) ** 2).sum(-1)
+        excess = 2 * s * first - k - radius
+        low, high = torch.where(excess < 0, s, low), torch.where(excess < 0, high, s)
+        new = s - excess / (first + 2 * s * second)
+        outside = (new <= low) | (new >= high)
+        between = torch.where(high.isinf(), 2 * s, 0.5 * (low + high.clamp(max=1e300)))
+        new = torch.where(outside, between, new)
+        done = ((new - s).abs() <= 1e-14 * s).all()
+        s = new
+        if done:
+            break
+    logs = s[..., None] * half
+    k = torch.logsumexp(logs, -1) - math.log(half.shape[-1])
+    mu = s.sqrt()
+    return BallSupremum((radius + k) / mu, mu, torch.softmax(logs, -1), energy)
+
+
+def heavy_tail_member(law: object, radius: float, cut: float) -> tuple[float, float]:
+    r"""Return mass and mean of an outer-weight tail that fits into a KL ball.
+
+    .. math::
+
+        \tau = (1 - m)\,\tau_0(\cdot \mid a \notin C) + m\,\tau_0(\cdot \mid a \in C),
+        \qquad C = [A, 2A],
+
+    with the largest m for which :math:`KL(\tau\|\tau_0)
+    = m\log\frac mp + (1-m)\log\frac{1-m}{1-p} \le r`, p the initial mass of C.
+
+    Parameters
+    ----------
+    law : object
+        The initial law of a, a frozen distribution of ``scipy.stats``.
+    radius : float
+        The radius r.
+    cut : float
+        The level A > 0.
+
+    Returns
+    -------
+    mass : float
+        m.
+    mean : float
+        :math:`E[a \mid a \in C]`; the member reaches :math:`m\,E[a \mid C]\,E|T|` if the
+        tail takes the sign of T.
+    """
+    from scipy.integrate import quad
+    from scipy.optimize import brentq
+    from scipy.special import xlogy
+
+    radius = _radius(radius)
+    p = float(law.sf(cut) - law.sf(2 * cut))
+    if not 0 < p < 1:
+        raise ValueError(f"cut: the law gives [{cut}, {2 * cut}] no mass; choose it smaller")
+
+    def excess(m: float) -> float:
+        rest = 1 - m
+        return float(xlogy(m, m / p) + xlogy(rest, rest / (1 - p))) - radius
+
+    mass = 1.0 if excess(1.0) < 0 else float(brentq(excess, p, 1.0, xtol=1e-300))
+    mean = quad(lambda a: a * law.pdf(a), cut, 2 * cut)[0] / p
+    return mass, float(mean)
+
+
+def encoder_term(
+    signs: Tensor,
+    x: Tensor,
+    head: Tensor,
+    encoder: Tensor,
+    radius: float,
+    sweeps: int = 12,
+) -> tuple[Tensor, Tensor, BallSupremum, BallSupremum]:
+    r"""Maximise the bilinear part of the moving encoder's term over two KL balls.
+
+    .. math::
+
+        B(\tau, \nu) = \frac1n\sum_i \epsilon_i\, m_\tau(x_i)\cdot g_\nu(x_i), \qquad
+        m_\tau = E_\tau[a\,\sigma_0'(c_x)\,w], \quad g_\nu = E_\nu[u\,\sigma_0(c_x)],
+
+    which times :math:`\alpha\beta` is the leading part of :math:`\frac1n\sum_i
+    \epsilon_i (f_{\tau,\nu} - f_{\tau,\nu_0})(x_i)` for tanh. For a fixed partner each
+    half is a linear functional on a ball, solved exactly; the halves take turns.
+
+    Parameters
+    ----------
+    signs : Tensor
+        Shape (B, n).
+    x : Tensor
+        Shape (n, d).
+    head, encoder : Tensor
+        Inner particles (w, b), shapes (M, d + 1).
+    radius : float
+        Of both balls.
+    sweeps : int
+        Alternations; B never falls along them.
+
+    Returns
+    -------
+    value : Tensor
+        The local maximum found, shape (B,).
+    norm : Tensor
+        The operator norm of :math:`\frac1n\sum_i\epsilon_i \phi_i\otimes\psi_i` on the
+        particles by power iteration, shape (B,); :math:`B \approx 2r\,`\ norm.
+    tau, nu : BallSupremum
+        The maximisers.
+    """
+    require_tensor("signs", signs, 2)
+    require_tensor("x", x, 2)
+    require_tensor("head", head, 2, last=x.shape[1] + 1)
+    require_tensor("encoder", encoder, 2, last=x.shape[1] + 1)
+    radius = _radius(radius)
+    n, w = x.shape[0], head[:, :-1]
+    slope = 1.0 - torch.tanh(x @ w.T + head[:, -1]) ** 2
+    value = torch.tanh(x @ encoder[:, :-1].T + encoder[:, -1])
+    eps = signs[..., None] / n
+    # T_head (B, M) from g (B, n, d), and T_enc (B, M, d) from m (B, n, d)
+    to_head = lambda g: ((slope.T @ (eps * g)) * w).sum(-1)  # noqa: E731
+    to_encoder = lambda m: value.T @ (eps * m)  # noqa: E731
+    from_head = lambda t: slope @ (t[..., None] * w)  # noqa: E731
+    from_encoder = lambda t: value @ t  # noqa: E731
+
+    g = signs[..., None] * x
+    for _ in range(2 * sweeps):
+        t = to_head(g) / head.shape[0]
+        u = to_encoder(from_head(t)) / encoder.shape[0]
+        norm2 = u.square().sum((-1, -2)).sqrt() / t.square().sum(-1).sqrt()
+        g = from_encoder(u / u.square().sum((-1, -2), keepdim=True).sqrt())
+    t = to_head(g)
+    norm = t.square().mean(-1).sqrt() * math.sqrt(1.0 / encoder.shape[0])
+    norm = norm * math.sqrt(encoder.shape[0]) * math.sqrt(encoder.shape[0])
+    del norm2
+    for _ in range(sweeps):
+        tau = ball_supremum(t.square(), radius)
+        m = from_head(tau.mu[:, None] * tau.weights * t)
+        u = to_encoder(m)
+        nu = ball_supremum(u.square().sum(-1), radius)
+        g = from_encoder(nu.mu[:, None, None] * nu.weights[..., None] * u)
+        t = to_head(g)
+    final = (tau.mu[:, None] * tau.weights * from_rows(tau, t)).sum(-1)
+    return final, norm, tau, nu
