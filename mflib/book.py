@@ -98,7 +98,7 @@ def _ledger_html(claims: list[dict[str, Any]], link: Any) -> str:
             f"{card.mathematics(claim['where'])}; {claim['kind']}</div></td>"
             f'<td data-label="predicted, and measured [99.9 %]"><div class="mf-pairs">'
             f"{checks}</div></td>"
-            f'<td data-label="controls that flipped">{controls or "–"}</td></tr>'
+            f'<td data-label="controls that flipped ✓">{controls or "–"}</td></tr>'
         )
     return (
         '<div class="mf-ledger tex2jax_process">'
@@ -106,7 +106,7 @@ def _ledger_html(claims: list[dict[str, Any]], link: Any) -> str:
         'placeholder="refuted, lu2020, rate ..."></label> <span id="mf-count"></span></p>'
         '<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>'
         '<th><span class="mf-pairs"><span>predicted</span><span>measured [99.9 %]</span></span>'
-        "</th><th>controls that flipped</th></tr></thead>"
+        "</th><th>controls</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
