@@ -16,6 +16,7 @@ __all__ = [
     "LayeredMeasure",
     "Measure",
     "gaussian_measure",
+    "independent_layers",
     "mixture",
     "wave_measure",
 ]
@@ -306,3 +307,42 @@ def wave_measure(
         lambda t: a + b * torch.sin(2 * math.pi * t + phase),
         lambda t: uniform * (1.0 + tilt * math.cos(2 * math.pi * t)),
     )
+
+
+def independent_layers(
+    measure: CurveMeasure, layers: int, draws: int, generator: torch.Generator
+) -> LayeredMeasure:
+    r"""Draw networks of one particle a layer, independently from a curve measure.
+
+    The depths :math:`t_i` are uniform, then sorted; each layer takes one of the measure's
+    particles at its depth, all equally likely. The measure must have equal weights, a
+    uniform depth marginal, and curves that accept tensors of depths.
+
+    Parameters
+    ----------
+    measure : CurveMeasure
+        With particles of shape (N, k).
+    layers : int
+        The depth n of a network.
+    draws : int
+        The number S of networks.
+    generator : torch.Generator
+        The source of randomness.
+
+    Returns
+    -------
+    LayeredMeasure
+        With `theta` of shape (S, n, 1, k), mass 1/n a layer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is no positive integer or `generator` is none.
+    """
+    require_generator(generator)
+    for name, size in (("layers", layers), ("draws", draws)):
+        require_positive_int(name, size)
+    depth = torch.rand(draws, layers, generator=generator, dtype=torch.float64).sort(-1)[0]
+    theta = measure.theta(depth[..., None, None])
+    pick = torch.randint(theta.shape[-2], (draws, layers, 1, 1), generator=generator)
+    return LayeredMeasure(theta.gather(-2, pick.expand(-1, -1, 1, theta.shape[-1])))

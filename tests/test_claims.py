@@ -89,6 +89,18 @@ def test_a_rate_with_nan_or_infinity_is_never_verified(spoil):
     assert measured(Rate("e", -1.0), SIZES, data, kind="rate").checks[0].verdict == "inconclusive"
 
 
+def test_the_geometric_mean_averages_the_slopes_of_problems_of_very_different_size():
+    rng = np.random.default_rng(5)
+    exponents = -4.0 + 0.01 * rng.standard_normal((16, 1))
+    data = 10.0 ** rng.uniform(-8, 0, (16, 1)) * SIZES**exponents
+    check = measured(Rate("e", -4.0, statistic="geometric"), SIZES, data, kind="rate").checks[0]
+    assert check.verdict == "verified"
+    assert check.outcome.measured == pytest.approx(float(exponents.mean()), rel=1e-9)
+    data[0, 0] = 0.0
+    check = measured(Rate("e", -4.0, statistic="geometric"), SIZES, data, kind="rate").checks[0]
+    assert check.verdict == "inconclusive"
+
+
 def test_a_vanishing_error_has_no_slope():
     check = measured(Rate("e", -1.0), SIZES, np.zeros((8, 6)), kind="rate").checks[0]
     assert check.verdict == "inconclusive" and "vanishes" in check.outcome.reason

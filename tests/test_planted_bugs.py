@@ -37,7 +37,7 @@ def verdicts(chapter, stop, **parameters):
 
 
 def energy():
-    return verdicts("energy_identity", "time = 0.2", images=4)
+    return verdicts("energy_identity", "time = 0.1", images=4)
 
 
 def first_variation():

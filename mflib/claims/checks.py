@@ -304,8 +304,9 @@ class Rate(Check):
         The name of the size.
     logarithm : float
         The known exponent of log(size), divided out first.
-    statistic : {"rms", "mean"}
-        The average over seeds.
+    statistic : {"rms", "mean", "geometric"}
+        The average over seeds: rms for random errors, the geometric mean for errors
+        that are deterministic in each problem (it averages the problems' own slopes).
     """
 
     kind = "rate"
@@ -322,8 +323,8 @@ class Rate(Check):
         super().__init__(name)
         if not math.isfinite(slope):
             raise ClaimError(f"slope: expected a finite number, got {slope!r}")
-        if statistic not in ("rms", "mean"):
-            raise ClaimError(f"statistic: {statistic!r} is neither 'rms' nor 'mean'")
+        if statistic not in ("rms", "mean", "geometric"):
+            raise ClaimError(f"statistic: {statistic!r} is none of rms, mean, geometric")
         self.predicted = float(slope)
         self.tolerance = _positive("tolerance", tolerance)
         self.over, self.logarithm, self.statistic = over, float(logarithm), statistic
@@ -342,7 +343,8 @@ class Rate(Check):
             return _not_finite("an error")
         if self.logarithm:
             errors = errors / np.log(sizes) ** self.logarithm
-        if not (np.abs(errors).max(0) > 0).all():
+        smallest = errors if self.statistic == "geometric" else np.abs(errors).max(0)
+        if not (np.abs(smallest) > 0).all():
             return Outcome(INCONCLUSIVE, None, reason="an error vanishes: no slope")
         slope, interval, averaged = slope_interval(sizes, errors, self.statistic)
         verdict, reason = _equivalence(slope, interval, self.predicted, self.tolerance)

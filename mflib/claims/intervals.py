@@ -27,6 +27,11 @@ def _resampling(seeds: int) -> np.ndarray:
 
 
 def _statistic(errors: np.ndarray, statistic: str, weights: np.ndarray | None) -> np.ndarray:
+    if statistic == "geometric":
+        logs = np.log(np.abs(errors))
+        centre = logs.mean(0)
+        spread = 0.0 if weights is None else weights @ (logs - centre)
+        return np.exp(centre + spread)
     power = {"rms": 2, "mean": 1}[statistic]
     values = np.abs(errors) ** power
     scale = values.mean(0)
@@ -75,8 +80,8 @@ def slope_interval(
         Shape (K,).
     errors : ndarray
         Shape (S, K), one row a seed.
-    statistic : {"rms", "mean"}
-        The average over seeds.
+    statistic : {"rms", "mean", "geometric"}
+        The average over seeds; the geometric mean averages the slopes of the seeds.
 
     Returns
     -------
