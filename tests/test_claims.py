@@ -154,6 +154,9 @@ def test_a_bound_keeps_its_worst_ratio_and_the_adversary_counts():
 def test_a_bound_on_negative_numbers_compares_and_does_not_divide():
     assert measured(Bound("a <= b"), [-2.0], [-1.0], kind="bound").checks[0].verdict == "verified"
     assert measured(Bound("a <= b"), [-1.0], [-2.0], kind="bound").checks[0].verdict == "refuted"
+    for left, right, ratio in ((-4.0, -1.0, 0.25), (-1.0, -4.0, 4.0), (0.0, 0.0, 0.0)):
+        check = measured(Bound("a <= b"), [left], [right], kind="bound").checks[0]
+        assert check.outcome.measured == pytest.approx(ratio)
 
 
 @pytest.mark.parametrize(

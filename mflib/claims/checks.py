@@ -427,7 +427,9 @@ class Bound(Check):
         scale = np.maximum(np.abs(left), np.abs(right))
         holds = bool((excess <= self.tolerance * scale).all())
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(right > 0, left / right, np.where(excess > 0, np.inf, -np.inf))
+            # the ratio that is at most 1 when the bound holds, whatever the signs
+            ratio = np.where(right > 0, left / right, np.where(left < 0, right / left, np.inf))
+            ratio = np.where((right == 0) & (left <= 0), 0.0, ratio)
         worst = float(ratio.max())
         details = {
             "trials": int(left.size),
