@@ -3,19 +3,9 @@ r"""Claims: predictions stated first, measurements judged by fixed rules, contro
 A claim knows numbers, not networks: nothing here imports the mathematics.
 """
 
-from .checks import (
-    Bound,
-    Check,
-    ClaimError,
-    Control,
-    Counterexample,
-    Identity,
-    Limit,
-    Outcome,
-    Rate,
-    Reproduction,
-)
+from .checks import Check, ClaimError, Control, Outcome
 from .claim import KINDS, SCHEMA, Claim
+from .rules import Bound, Counterexample, Identity, Limit, Rate, Reproduction
 
 __all__ = [
     "KINDS",
