@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["require_generator", "require_positive_int", "require_tensor"]
+__all__ = [
+    "require_generator", "require_positive_int", "require_symmetric", "require_tensor",
+]
 
 
 def require_tensor(name: str, value: object, ndim: int, last: int | None = None) -> Tensor:
@@ -55,6 +57,22 @@ def require_tensor(name: str, value: object, ndim: int, last: int | None = None)
     if not torch.isfinite(value).all():
         raise ValueError(f"{name}: holds NaN or infinity; remove or mask those entries first")
     return value
+
+
+def require_symmetric(name: str, value: object) -> Tensor:
+    r"""Return `value` if it is a symmetric matrix, or a batch of them (..., k, k).
+
+    Raises
+    ------
+    TypeError, ValueError
+        Otherwise; the message names the argument.
+    """
+    matrix = require_tensor(name, value, 2)
+    if matrix.shape[-1] != matrix.shape[-2]:
+        raise ValueError(f"{name}: shape {tuple(matrix.shape)} is not square")
+    if not torch.allclose(matrix, matrix.mT):
+        raise ValueError(f"{name}: is not symmetric; pass 0.5 * (S + S.mT)")
+    return matrix
 
 
 def require_positive_int(name: str, value: object) -> int:

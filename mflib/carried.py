@@ -27,60 +27,9 @@ from .gram import neuron_gram
 from .kl import kl_from_ratio
 from .measures import LayeredMeasure
 from .ode import adjoint, flow
+from .ornstein_uhlenbeck import drift
 
-__all__ = ["CarriedFlow", "Cloud", "Run", "drift", "ghosts", "map_jacobian"]
-
-
-def drift(
-    block: NeuronBlock, x: Tensor, theta: Tensor, p: Tensor, mass: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Return gradient, Laplacian and radial derivative of a sum of neurons.
-
-    .. math::
-
-        \Phi(\theta) = \sum_i m_i\, p_i^\top u\, \sigma(c_i), \quad c_i = w\cdot x_i+b:
-        \qquad
-        \Delta\Phi = \sum_i m_i\, p_i^\top u\,(|x_i|^2+1)\,\sigma''(c_i),
-        \qquad
-        \theta\cdot\nabla\Phi = \sum_i m_i\, p_i^\top u\,(\sigma(c_i)+c_i\sigma'(c_i)).
-
-    Parameters
-    ----------
-    block : NeuronBlock
-        The neuron.
-    x : Tensor
-        Points, shape (..., n, d).
-    theta : Tensor
-        Particles or probes, shape (..., N, k).
-    p : Tensor
-        Costates, shape (..., n, d_out).
-    mass : Tensor
-        Coefficients m, shape (..., n).
-
-    Returns
-    -------
-    gradient : Tensor
-        Shape (..., N, k).
-    laplacian, radial : Tensor
-        Shape (..., N).
-
-    Raises
-    ------
-    ValueError
-        If the particles do not have the block's dimension.
-    """
-    u, _, _ = block.split(theta)
-    c, q = block.preactivation(x, theta), p * mass.unsqueeze(-1)
-    along = q @ u.mT
-    value, slope, bend = block.sigma.f(c), block.sigma.df(c), block.sigma.d2f(c)
-    steep = along * slope
-    gradient = torch.cat(
-        [value.mT @ q, steep.mT @ x, steep.sum(-2).unsqueeze(-1)], -1
-    )
-    size = (x.square().sum(-1) + 1.0).unsqueeze(-1)
-    laplacian = (along * size * bend).sum(-2)
-    radial = (along * value + steep * c).sum(-2)
-    return gradient, laplacian, radial
+__all__ = ["CarriedFlow", "Cloud", "Run"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +67,7 @@ class Cloud:
         )
 
     def moved(self, h: Tensor | float, velocity: Cloud) -> Cloud:
-        """Return this cloud plus `h` times a velocity; `h` has the batch's shape or none."""
+        """Return this cloud plus `h` (one a batch entry) times a velocity."""
         h = torch.as_tensor(h, dtype=torch.float64)
 
         def add(value: Tensor | None, rate: Tensor | None, inner: int) -> Tensor | None:
@@ -133,7 +82,9 @@ class Cloud:
             add(self.theta_ratio, velocity.theta_ratio, 2),
         )
 
-    def particles(self, omega: slice = slice(None), theta: slice = slice(None)) -> Cloud:
+    def particles(
+        self, omega: slice = slice(None), theta: slice = slice(None)
+    ) -> Cloud:
         """Return the cloud of the selected particles."""
         if self.theta is None:
             return Cloud(self.omega[..., omega, :], self.omega_ratio[..., omega])
@@ -165,7 +116,7 @@ class Run:
         The particles at the end.
     times : Tensor
         Recorded times, shape (..., R) with the batch of the time horizon.
-    loss, output_kl, smallest : Tensor
+    loss, kl, smallest : Tensor
         :math:`\hat L_t`, :math:`KL(\tau_t\|\tau_0)` and
         :math:`\lambda_{\min}(\alpha^2G_1+G_2)`, shape (..., R).
     outputs : Tensor
@@ -175,7 +126,7 @@ class Run:
     cloud: Cloud
     times: Tensor
     loss: Tensor
-    output_kl: Tensor
+    kl: Tensor
     smallest: Tensor
     outputs: Tensor
 
@@ -261,6 +212,11 @@ class CarriedFlow:
         r"""Return :math:`Z_\nu(x_i, 1)`, shape (..., n, d)."""
         return self._pass(cloud)[0]
 
+    def states(self, cloud: Cloud) -> Tensor:
+        r"""Return the states :math:`Z_l` before every layer, shape (..., L, n, d)."""
+        layers = self._pass(cloud)[2]
+        return self.x.unsqueeze(-3) if layers is None else layers
+
     def loss(self, cloud: Cloud) -> Tensor:
         r"""Return :math:`\hat L = \frac1{2n}\sum_i (f(x_i) - y_i)^2`, shape (...)."""
         return 0.5 * (self.predict(cloud) - self.y).square().mean(-1)
@@ -304,7 +260,7 @@ class CarriedFlow:
         return cloud.moved(2 * half / 3, k3).moved(half / 3, k4)
 
     def gram(self, cloud: Cloud) -> Tensor:
-        r"""Return :math:`\alpha^2 G_1 + G_2` of the particles with mass, shape (..., n, n)."""
+        r"""Return :math:`\alpha^2 G_1 + G_2` of the mass, shape (..., n, n)."""
         kept = (slice(None),) * 2
         if self.drivers is not None:
             kept = slice(self.drivers[0]), slice(self.drivers[1])
@@ -319,7 +275,7 @@ class CarriedFlow:
         return gram + self.alpha[..., None, None] ** 2 * encoder.mean(-3)
 
     def stable_step(self, cloud: Cloud) -> Tensor:
-        r"""Return the largest step the theory allows here, :math:`2.7\,n/(\beta^2\lambda_{\max})`.
+        r"""Return the largest stable step :math:`2.7\,n/(\beta^2\lambda_{\max})` here.
 
         The stability interval of the Runge-Kutta method ends at 2.785; shape (...).
         """
@@ -380,71 +336,3 @@ class CarriedFlow:
         outputs = self.predict(cloud)
         loss = 0.5 * (outputs - self.y).square().mean(-1)
         return loss, cloud.kl_predictor, eigenvalues[..., 0], outputs
-
-
-def ghosts(points: Tensor, distance: float = 1e-4) -> Tensor:
-    r"""Return points displaced along every coordinate, both ways, as ghosts of a flow.
-
-    Parameters
-    ----------
-    points : Tensor
-        Shape (..., N, k).
-    distance : float
-        The displacement :math:`\epsilon`.
-
-    Returns
-    -------
-    Tensor
-        :math:`x_i \pm \epsilon e_j`, shape (..., 2kN, k), to be read by
-        :func:`map_jacobian`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `points` is malformed or the distance not positive.
-    """
-    k = require_tensor("points", points, 2).shape[-1]
-    if not 0 < distance < 1:
-        raise ValueError(f"distance: expected a small positive number, got {distance!r}")
-    offsets = distance * torch.eye(k, dtype=points.dtype)
-    offsets = torch.cat([offsets, -offsets]).unsqueeze(-2)
-    return (points.unsqueeze(-3) + offsets).flatten(-3, -2)
-
-
-def map_jacobian(moved: Tensor, distance: float = 1e-4) -> Tensor:
-    r"""Return a central-difference derivative from the images of ghosts.
-
-    Parameters
-    ----------
-    moved : Tensor
-        Images of :func:`ghosts`, shape (..., 2kN, k), or the values of a scalar there,
-        shape (..., 2kN, 1).
-    distance : float
-        The displacement used.
-
-    Returns
-    -------
-    Tensor
-        :math:`\partial T_a/\partial x_j`, shape (..., N, a, k); k is read off the
-        number of ghosts when ``moved`` is a map of points into themselves.
-
-    Raises
-    ------
-    ValueError
-        If the number of ghosts is no multiple of 2k.
-    """
-    k = require_tensor("moved", moved, 2).shape[-1]
-    return derivative_at(moved, k, distance)
-
-
-def derivative_at(moved: Tensor, k: int, distance: float = 1e-4) -> Tensor:
-    r"""As :func:`map_jacobian` for values (..., 2kN, a) over ghosts of dimension `k`."""
-    if moved.shape[-2] % (2 * k):
-        raise ValueError(
-            f"moved: {moved.shape[-2]} ghosts are no multiple of 2k = {2 * k}; "
-            "pass the images of ghosts(points)"
-        )
-    pairs = moved.unflatten(-2, (2, k, -1))
-    difference = (pairs[..., 0, :, :, :] - pairs[..., 1, :, :, :]) / (2.0 * distance)
-    # (..., k, N, a) -> (..., N, a, k)
-    return difference.movedim(-3, -1)

@@ -12,21 +12,20 @@ negative and its variance is of the order of :math:`KL^2` instead of :math:`KL`.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from .arguments import require_generator, require_positive_int, require_tensor
+from .arguments import require_positive_int, require_symmetric, require_tensor
 
 __all__ = [
     "donsker_varadhan",
-    "gelbrich",
     "kl_from_map",
     "kl_from_ratio",
     "kl_gaussian",
     "kl_nearest_neighbour",
     "log_ratio_of_map",
-    "moments",
-    "sobol_gaussian",
 ]
 
 
@@ -46,7 +45,7 @@ def _bregman(ratio: Tensor) -> Tensor:
 
 
 def kl_from_ratio(ratio: Tensor, weights: Tensor | None = None) -> Tensor:
-    r"""Return :math:`E_\mu[D + e^{-D} - 1]` from log-density ratios at points of :math:`\mu`.
+    r"""Return :math:`E_\mu[D + e^{-D} - 1]` from ratios D at points of :math:`\mu`.
 
     Parameters
     ----------
@@ -113,15 +112,6 @@ def kl_from_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
     return kl_from_ratio(log_ratio_of_map(start, end, jacobian))
 
 
-def _spd(name: str, matrix: Tensor) -> Tensor:
-    require_tensor(name, matrix, 2)
-    if matrix.shape[-1] != matrix.shape[-2]:
-        raise ValueError(f"{name}: shape {tuple(matrix.shape)} is not square")
-    if not torch.allclose(matrix, matrix.mT):
-        raise ValueError(f"{name}: is not symmetric; pass 0.5 * (S + S.mT)")
-    return matrix
-
-
 def kl_gaussian(
     mean: Tensor, cov: Tensor, mean0: Tensor | None = None, cov0: Tensor | None = None
 ) -> Tensor:
@@ -149,10 +139,12 @@ def kl_gaussian(
     TypeError, ValueError
         If a matrix is not symmetric or not positive definite.
     """
-    require_tensor("mean", mean, 1, last=_spd("cov", cov).shape[-1])
-    eye = torch.eye(mean.shape[-1], dtype=mean.dtype)
-    cov0 = eye if cov0 is None else _spd("cov0", cov0)
-    shift = mean if mean0 is None else mean - mean0
+    k = require_symmetric("cov", cov).shape[-1]
+    shift = require_tensor("mean", mean, 1, last=k)
+    if mean0 is not None:
+        shift = shift - require_tensor("mean0", mean0, 1, last=k)
+    eye = torch.eye(k, dtype=mean.dtype)
+    cov0 = eye if cov0 is None else require_symmetric("cov0", cov0)
     roots = []
     for name, matrix in (("cov", cov), ("cov0", cov0)):
         root, bad = torch.linalg.cholesky_ex(matrix)
@@ -163,59 +155,7 @@ def kl_gaussian(
     moved = torch.linalg.solve_triangular(roots[1], shift.unsqueeze(-1), upper=False)
     logdet = ratio.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
     trace = ratio.square().sum((-1, -2))
-    return 0.5 * (trace + moved.square().sum((-1, -2)) - mean.shape[-1]) - logdet
-
-
-def gelbrich(
-    mean: Tensor, cov: Tensor, mean0: Tensor | None = None, cov0: Tensor | None = None
-) -> Tensor:
-    r"""Return Gelbrich's distance: W2 of Gaussians, a lower bound of W2 for other laws.
-
-    .. math::
-
-        W^2 = |m-m_0|^2 + \operatorname{tr}
-              \big(S + S_0 - 2(S_0^{1/2} S S_0^{1/2})^{1/2}\big).
-
-    Parameters
-    ----------
-    mean, cov : Tensor
-        Moments of the first law, shapes (..., k) and (..., k, k).
-    mean0, cov0 : Tensor, optional
-        Moments of the second; default those of N(0, I).
-
-    Returns
-    -------
-    Tensor
-        The distance, shape (...).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a matrix is not symmetric.
-
-    Notes
-    -----
-    For the default reference the trace is :math:`\|S^{1/2} - I\|_F^2`, which has no
-    cancellation near the identity.
-    """
-    require_tensor("mean", mean, 1, last=_spd("cov", cov).shape[-1])
-    shift = (mean if mean0 is None else mean - mean0).square().sum(-1)
-    if cov0 is None:
-        roots = torch.linalg.eigvalsh(cov).clamp_min(0).sqrt()
-        return (shift + (roots - 1.0).square().sum(-1)).sqrt()
-    values, vectors = torch.linalg.eigh(_spd("cov0", cov0))
-    root0 = (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT
-    cross = torch.linalg.eigvalsh(root0 @ cov @ root0).clamp_min(0).sqrt().sum(-1)
-    traces = (cov + cov0).diagonal(dim1=-2, dim2=-1).sum(-1)
-    return (shift + traces - 2.0 * cross).clamp_min(0).sqrt()
-
-
-def moments(points: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return mean (..., k) and covariance (..., k, k) of points (..., N, k), mass 1/N each."""
-    require_tensor("points", points, 2)
-    mean = points.mean(-2)
-    centred = points - mean.unsqueeze(-2)
-    return mean, centred.mT @ centred / points.shape[-2]
+    return 0.5 * (trace + moved.square().sum((-1, -2)) - k) - logdet
 
 
 def donsker_varadhan(
@@ -288,67 +228,11 @@ def kl_nearest_neighbour(sample: Tensor, reference: Tensor, k: int = 1) -> float
     require_tensor("reference", reference, 2, last=d)
     n, m = len(sample), len(reference)
     if n <= k or m < k:
-        raise ValueError(f"k: {k} neighbours need more than {k} points; got {n} and {m}")
+        raise ValueError(f"k: {k} neighbours need more points than {n} and {m}")
     x, y = sample.numpy(), reference.numpy()
     inner = cKDTree(x).query(x, [k + 1])[0][:, 0]
     outer = cKDTree(y).query(x, [k])[0][:, 0]
     if not (inner > 0).all():
         raise ValueError("sample: holds repeated points; the estimator needs a density")
     ratio = torch.as_tensor(outer / inner).log()
-    return float(d * ratio.mean() + torch.tensor(m / (n - 1.0)).double().log())
-
-
-def sobol_gaussian(
-    points: int,
-    dim: int,
-    generator: torch.Generator,
-    mirrored: int = 0,
-    batch: tuple[int, ...] = (),
-) -> Tensor:
-    r"""Return scrambled Sobol points of :math:`N(0, I)`, each batch entry scrambled anew.
-
-    Parameters
-    ----------
-    points, dim : int
-        The numbers N and k; a power of two serves the sequence best.
-    generator : torch.Generator
-        The source of the scrambling.
-    mirrored : int
-        If positive, N/2 points and their mirror images, the first `mirrored`
-        coordinates with the opposite sign: the symmetrised start of chen2024's network.
-    batch : tuple of int
-        Leading batch dimensions.
-
-    Returns
-    -------
-    Tensor
-        Shape (batch..., N, k), float64; mass 1/N each.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is impossible, or odd when mirrored.
-    """
-    from scipy.stats import qmc
-
-    require_generator(generator)
-    require_positive_int("points", points)
-    require_positive_int("dim", dim)
-    if mirrored and (points % 2 or not 0 < mirrored <= dim):
-        raise ValueError(
-            f"mirrored: needs an even number of points and 0 < mirrored <= {dim}; "
-            f"got {points} points, mirrored = {mirrored}"
-        )
-    half = points // 2 if mirrored else points
-    count = int(torch.tensor(batch).prod()) if batch else 1
-    seeds = torch.randint(2**31 - 1, (count,), generator=generator).tolist()
-    rows = [
-        torch.as_tensor(qmc.Sobol(dim, scramble=True, rng=s).random(half)) for s in seeds
-    ]
-    uniform = torch.stack(rows).clamp(2.0**-40, 1.0 - 2.0**-40)
-    gaussian = torch.special.ndtri(uniform).reshape(*batch, half, dim)
-    if not mirrored:
-        return gaussian
-    flip = torch.ones(dim, dtype=torch.float64)
-    flip[:mirrored] = -1.0
-    return torch.cat([gaussian, gaussian * flip], -2)
+    return d * float(ratio.mean()) + math.log(m / (n - 1))
