@@ -102,6 +102,15 @@ def test_the_adjoint_obeys_its_bound_and_linear_blocks_attain_it():
     torch.testing.assert_close(ratio, exponent.exp(), rtol=1e-7, atol=0)
 
 
+def test_the_norm_of_the_adjoint_weighs_inputs_by_their_mass():
+    mass = torch.tensor([0.7, 0.1, 0.05, 0.05, 0.04, 0.03, 0.03], dtype=DOUBLE)
+    task, rho = problem(mass=mass), gaussian_measure(6, 4, 9, generator())
+    ratio, _ = task.adjoint_bound(rho)
+    p = task.adjoint(rho)[1].p
+    norm = (mass * p[0].square().sum(-1)).sum().sqrt()
+    torch.testing.assert_close(ratio[0], norm / (2 * task.loss(rho)).sqrt())
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

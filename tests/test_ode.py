@@ -4,13 +4,28 @@ import pytest
 import torch
 
 from mflib.blocks import MatrixBlock, NeuronBlock
-from mflib.measures import LayeredMeasure, gaussian_measure, wave_measure
+from mflib.measures import CurveMeasure, LayeredMeasure, gaussian_measure, wave_measure
 from mflib.ode import METHODS, adjoint, flow
 from problems import DOUBLE, generator, linear_growth, randn, rotation, tanh_flow
 
 
-@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
-def test_methods_reach_their_orders_on_exact_problems(method, order):
+def test_the_orders_are_those_of_the_textbooks():
+    assert {name: m.order for name, m in METHODS.items()} == {"euler": 1, "midpoint": 2, "rk4": 4}
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_methods_reach_their_orders_where_the_law_moves_with_depth(method):
+    # x' = 2 t exp(-t) x, integrated by hand
+    law = CurveMeasure(lambda t: torch.full((1, 1), 2 * t * math.exp(-t), dtype=DOUBLE))
+    x, exact = torch.ones(1, 1, dtype=DOUBLE), math.exp(2 - 4 / math.e)
+    errors = [abs(float(flow(MatrixBlock(1, "linear"), law, x, L, method).X[-1]) - exact)
+              for L in (64, 128)]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(METHODS[method].order, abs=0.15)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_methods_reach_their_orders_on_exact_problems(method):
+    order = METHODS[method].order
     for block, rho, exact in (
         (*linear_growth(0.7)[:2], 1.3 * linear_growth(0.7)[2]), tanh_flow(1.1, 1.3),
     ):
