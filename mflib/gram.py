@@ -13,17 +13,23 @@ Both are averages of Hadamard products of n x n matrices: no Jacobian is formed.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from .arguments import require_positive_int
 from .blocks import NeuronBlock
 from .scaled_resnet import Backward, ScaledResNet
 
 __all__ = ["gram_encoder", "gram_encoder_profile", "gram_predictor", "neuron_gram"]
 
+#: Largest number of values held at once: a few MB stay in the cache, which is faster.
+_ROOM = 2**19
+
 
 def neuron_gram(
-    block: NeuronBlock, z: Tensor, theta: Tensor, p: Tensor, chunk: int = 65_536
+    block: NeuronBlock, z: Tensor, theta: Tensor, p: Tensor, chunk: int | None = None
 ) -> Tensor:
     r"""Return the average Gram matrix of :math:`\nabla_\theta\, p_i^\top u\,\sigma(w\cdot z_i + b)`.
 
@@ -44,8 +50,9 @@ def neuron_gram(
         Particles, shape (..., N, k), mass 1/N each.
     p : Tensor
         Costates, shape (..., n, d_out).
-    chunk : int
-        Particles handled at a time, to bound the memory.
+    chunk : int, optional
+        Particles handled at a time. Default: as many as keep an intermediate array at
+        some 4 MB, so that width costs time and no memory.
 
     Returns
     -------
@@ -55,8 +62,13 @@ def neuron_gram(
     Raises
     ------
     ValueError
-        If the particles do not have the block's dimension.
+        If the particles do not have the block's dimension, or `chunk` is no positive
+        integer.
     """
+    if chunk is None:
+        batch = torch.broadcast_shapes(z.shape[:-2], theta.shape[:-2], p.shape[:-2])
+        chunk = max(16, _ROOM // (math.prod(batch) * z.shape[-2]))
+    require_positive_int("chunk", chunk)
     values = slopes = 0.0
     for part in theta.split(chunk, dim=-2):
         u, _, _ = block.split(part)
@@ -69,14 +81,17 @@ def neuron_gram(
     return gram / theta.shape[-2]
 
 
-def gram_encoder_profile(net: ScaledResNet, theta: Tensor, state: Backward) -> Tensor:
+def gram_encoder_profile(
+    net: ScaledResNet, theta: Tensor, state: Backward, chunk: int | None = None
+) -> Tensor:
     r"""Return the encoder's Gram matrix layer by layer, shape (..., L, n, n).
 
     `theta` of shape (..., L, M, 2d+1) and `state` from ``net.backward`` at the same
-    particles; the adjoint is taken at the layer's end, as backpropagation does.
+    particles; the adjoint is taken at the layer's end, as backpropagation does. `chunk`
+    as in :func:`neuron_gram`.
     """
     z, p = state.trajectory.stages[..., 0, :, :], state.costate.stages[..., 0, :, :]
-    return neuron_gram(net.encoder, z, theta, p)
+    return neuron_gram(net.encoder, z, theta, p, chunk)
 
 
 def gram_encoder(net: ScaledResNet, theta: Tensor, state: Backward) -> Tensor:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from .activations import Activation, activation
 from .arguments import require_generator, require_positive_int, require_tensor
+from .kernels import normal_rule
 
 __all__ = ["SignTeacher", "Spectrum", "hermite_coefficients"]
 
@@ -34,14 +35,16 @@ __all__ = ["SignTeacher", "Spectrum", "hermite_coefficients"]
 def _unit(x: Tensor, d: int | None = None) -> Tensor:
     require_tensor("x", x, 2, last=d)
     if (x.norm(dim=-1) - 1).abs().max() > 1e-8:
-        raise ValueError("x: the kernels need unit vectors; divide every input by its norm")
+        raise ValueError(
+            "x: the kernels need unit vectors; divide every input by its norm"
+        )
     return x
 
 
 def _horner(c: Tensor, rho: Tensor) -> Tensor:
     out = torch.zeros_like(rho)
     for value in c.flip(0):
-        out = out.mul_(rho).add_(value)
+        out = out * rho + value
     return out
 
 
@@ -62,7 +65,8 @@ def hermite_coefficients(
     Returns
     -------
     Tensor
-        Shape (degree + 1,), by Gauss-Hermite quadrature with max(200, 2 degree) nodes.
+        Shape (degree + 1,), by the trapezium rule, exact to rounding up to degree 400
+        for tanh; from there on the coefficients are below rounding.
 
     Raises
     ------
@@ -70,8 +74,7 @@ def hermite_coefficients(
         If `degree` is no positive integer.
     """
     require_positive_int("degree", degree)
-    g, w = np.polynomial.hermite_e.hermegauss(min(max(200, 2 * degree), 240))
-    g, w = torch.as_tensor(g), torch.as_tensor(w / w.sum())
+    g, w = normal_rule(max(401, degree))
     values = w * activation(sigma).f(scale * g)
     low, high = torch.ones_like(g), g.clone()
     rows = [low, high]
@@ -124,6 +127,120 @@ class Spectrum:
         rho = 0.5 * (1.0 + x @ other.mT)
         return _horner((1.0 + torch.arange(self.degree + 1)) ** power * self.mu**2, rho)
 
+    def eigenvalue_bounds(self, n: int, cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Bound the smallest eigenvalue of :math:`K_1` for n points, knowing their closest pair.
+
+        .. math::
+
+            \max_r\, \mu_r^2\,(1 - (n-1)\varrho^r)_+
+            \;\le\; \sum_r (1+r)\,\mu_r^2\,(1 - (n-1)\varrho^r)_+
+            \;\le\; \lambda_{\min}(K_1)
+            \;\le\; k_1(1) - k_1(\varrho),
+
+        with :math:`K_1 = k_1(\varrho)` entrywise and :math:`\varrho = \frac12(1+C)` at the
+        largest inner product C of two points (chen2024, Lemma 4.3, derived here:
+        Gershgorin on every Hadamard power; the two closest points with coefficients
+        :math:`\pm1/\sqrt2`). For n = 2 the last two are equalities.
+
+        Parameters
+        ----------
+        n : int
+            Number of points.
+        cosine : Tensor
+            C, shape (...), between -1 and 1.
+
+        Returns
+        -------
+        tuple of Tensor
+            Largest term, sum and upper bound, each of shape (...).
+
+        Raises
+        ------
+        ValueError
+            If n is no positive integer or a cosine lies outside [-1, 1].
+        """
+        require_positive_int("n", n)
+        rho = 0.5 * (1.0 + require_tensor("cosine", cosine, 0))
+        if (rho < 0).any() or (rho > 1).any():
+            raise ValueError("cosine: lies outside [-1, 1]; pass products of unit vectors")
+        r = torch.arange(self.degree + 1, dtype=rho.dtype)
+        terms = self.mu**2 * (1.0 - (n - 1) * rho.unsqueeze(-1) ** r).clamp_min(0)
+        whole = (1.0 + r) * self.mu**2
+        upper = whole.sum() - _horner(whole, rho)
+        return terms.amax(-1), ((1.0 + r) * terms).sum(-1), upper
+
+    def collision(self, x: Tensor, direction: Tensor) -> Tensor:
+        r"""Return the limit of :math:`\lambda_{\min}(K_1)/\delta^2` as a point doubles.
+
+        A point at the distance :math:`\delta` from the first one, along `direction` e,
+        is added to the others; then
+
+        .. math::
+
+            \lim_{\delta\to0} \frac{\lambda_{\min}}{\delta^2} = \tfrac12
+            \big(\partial_e\partial_e' k - v^\top K_1^{-1} v\big), \qquad
+            v_j = \partial_e k(x_1, x_j),
+
+        half the squared distance of the derivative :math:`\partial_e\nabla h(x_1)` from
+        the span of all :math:`\nabla h(x_j)`.
+
+        Parameters
+        ----------
+        x : Tensor
+            Distinct unit vectors, shape (..., n, d).
+        direction : Tensor
+            Unit tangents at the first of them, shape (..., d).
+
+        Returns
+        -------
+        Tensor
+            Shape (...).
+
+        Raises
+        ------
+        ValueError
+            If an input is no unit vector, or a direction is not tangent.
+        """
+        x, e = _unit(x), _unit(direction.unsqueeze(-2), x.shape[-1]).squeeze(-2)
+        if (x[..., 0, :] * e).sum(-1).abs().max() > 1e-8:
+            raise ValueError("direction: not tangent; remove its part along x[..., 0, :]")
+        r = torch.arange(self.degree + 1, dtype=x.dtype)
+        # k_1'(rho), as a power series
+        slope = (r * (1.0 + r) * self.mu**2)[1:]
+        rho = 0.5 * (1.0 + x @ x[..., 0, :, None]).squeeze(-1)
+        v = 0.5 * _horner(slope, rho) * (x @ e.unsqueeze(-1)).squeeze(-1)
+        solved = torch.linalg.solve(self.kernel(x, power=1), v)
+        return 0.5 * (0.5 * slope.sum() - (v * solved).sum(-1))
+
+    def radii(self, x: Tensor, y: Tensor) -> Tensor:
+        r"""Return the KL radii of the trained network and of the least-KL fit.
+
+        .. math::
+
+            \beta^2 KL_{\rm flow} \to \tfrac12\, y^\top K_1^{-1} K_2 K_1^{-1} y,
+            \qquad \beta^2 KL_{\min} \to \tfrac12\, y^\top K_0^{-1} y,
+
+        for large :math:`\beta` and training time, encoder frozen.
+
+        Parameters
+        ----------
+        x : Tensor
+            Distinct unit vectors, shape (..., n, d).
+        y : Tensor
+            Targets, shape (..., n).
+
+        Returns
+        -------
+        Tensor
+            Shape (..., 2): flow, least.
+        """
+        require_tensor("y", y, 1, last=x.shape[-2])
+        k0, k1, k2 = (self.kernel(x, power=p) for p in range(3))
+        c = torch.linalg.solve(k1, y)
+        least = torch.linalg.solve(k0, y)
+        flow = (c * (k2 @ c[..., None])[..., 0]).sum(-1)
+        return 0.5 * torch.stack([flow, (y * least).sum(-1)], -1)
+
     def sphere(self, d: int, degrees: int = 40) -> tuple[np.ndarray, np.ndarray]:
         r"""Return the eigenvalues of :math:`K_0` for the uniform law on the sphere.
 
@@ -156,14 +273,16 @@ class Spectrum:
         degree = np.arange(degrees)
         harmonics = eval_gegenbauer(degree[:, None], order, t)
         harmonics /= eval_gegenbauer(degree, order, 1.0)[:, None]
-        many = [math.comb(k + d - 1, k) - (math.comb(k + d - 3, k - 2) if k > 1 else 0)
-                for k in degree.tolist()]
+        many = [
+            math.comb(k + d - 1, k) - (math.comb(k + d - 3, k - 2) if k > 1 else 0)
+            for k in degree.tolist()
+        ]
         return harmonics @ values, np.array(many, dtype=float)
 
 
 @dataclass(frozen=True)
 class SignTeacher:
-    r"""A teacher law with finite :math:`\chi^2`: Gaussian weights with a random-sign mean.
+    r"""A teacher of finite :math:`\chi^2`: Gaussian weights with a random-sign mean.
 
     Under :math:`\tau_y` the inner weights :math:`\omega' = (w, b)` stay Gaussian and
 
@@ -194,12 +313,18 @@ class SignTeacher:
 
     @classmethod
     def sample(
-        cls, d: int, generator: torch.Generator, ridges: int = 4, kappa: float = 1.0,
+        cls,
+        d: int,
+        generator: torch.Generator,
+        ridges: int = 4,
+        kappa: float = 1.0,
         batch: tuple[int, ...] = (),
     ) -> SignTeacher:
         r"""Draw random directions in dimension d + 1, a batch of teachers at once."""
         require_generator(generator)
-        square = torch.randn(*batch, d + 1, d + 1, generator=generator, dtype=torch.float64)
+        square = torch.randn(
+            *batch, d + 1, d + 1, generator=generator, dtype=torch.float64
+        )
         return cls(torch.linalg.qr(square)[0][..., :ridges, :].contiguous(), kappa)
 
     def means(self) -> tuple[Tensor, Tensor]:
@@ -215,7 +340,7 @@ class SignTeacher:
         return float((chance * torch.expm1(g**2)).sum())
 
     def third(self) -> float:
-        r"""Return :math:`E\,u^3` of :math:`u = d\tau_y/d\tau_0 - 1`, a finite sum too."""
+        r"""Return :math:`E\,u^3`, :math:`u = d\tau_y/d\tau_0 - 1`, a finite sum too."""
         g, chance = self.means()
         return float((chance * (torch.expm1(3 * g**2) - 3 * torch.expm1(g**2))).sum())
 
