@@ -44,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         help="exit 1 and say why if a verdict, control, id or chapter is not as it should be")
 
     add("chapters", "List the chapters with their parameters.")
+    commands.add_parser(
+        "cifar", add_help=False, help="Train CIFAR networks and print Table 1 (cifar --help).")
     return parser
 
 
@@ -140,6 +142,10 @@ def _chapters(root: Path, options: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status (2 for wrong arguments)."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["cifar"]:
+        from .cifar.cli import main as cifar
+
+        return cifar(argv[1:])
     options = _parser().parse_args(argv)
     commands = {"run": _run, "ledger": _ledger, "chapters": _chapters}
     try:

@@ -1,4 +1,4 @@
-"""``python -m mflib.cifar``: the commands of :mod:`mflib.cifar.cli`."""
+"""``python -m mflib.cifar``: the commands of the table."""
 
 import sys
 

@@ -1,24 +1,22 @@
-r"""CIFAR from the official binary files: checked, loaded, and augmented on the device."""
+"""CIFAR from the official binary files, checked as they are read; fetched when asked."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tarfile
+import zlib
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from . import CifarError
+from .store import Store
 
-__all__ = [
-    "DATASETS", "Dataset", "Plan", "Store", "default_folder", "download", "epoch_plan",
-    "load", "unpack",
-]
+__all__ = ["DATASETS", "Dataset", "default_folder", "download", "load", "unpack"]
 
 _PIXELS = 3 * 32 * 32
 
@@ -56,7 +54,7 @@ class Dataset:
 
     @property
     def record_bytes(self) -> int:
-        """Bytes of a record: labels, then 3072 planar RGB pixels."""
+        """Bytes of a record, which holds labels, then 3072 planar RGB pixels."""
         return self.label_bytes + _PIXELS
 
 
@@ -85,12 +83,16 @@ DATASETS = {
 }
 
 
-def default_folder() -> Path:
-    """Return the folder of the variable MFLIB_CIFAR, or the per-user cache."""
-    if os.environ.get("MFLIB_CIFAR"):
-        return Path(os.environ["MFLIB_CIFAR"]).expanduser()
+def cache_folder() -> Path:
+    """Return the per-user folder where downloads lie."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
     return Path(cache or Path.home() / ".cache") / "mflib" / "cifar"
+
+
+def default_folder() -> Path:
+    """Return the folder of the variable MFLIB_CIFAR, or the per-user cache."""
+    given = os.environ.get("MFLIB_CIFAR")
+    return Path(given).expanduser() if given else cache_folder()
 
 
 def _locate(dataset: Dataset, folder: Path) -> Path:
@@ -159,7 +161,7 @@ def load(
         The data set.
     folder : path, optional
         The files, or the folder that holds the archive's folder; default
-        :func:`default_folder`.
+        ``default_folder()``.
     subset, test_subset : int, optional
         Keep the first images only.
     device : str
@@ -205,20 +207,23 @@ def unpack(archive: str | Path, folder: str | Path, name: str) -> None:
     Raises
     ------
     CifarError
-        If the archive is damaged or holds a path that leaves the folder.
+        If the archive is damaged, holds a path that leaves the folder, or the disk is
+        full.
     """
     if not hasattr(tarfile, "data_filter"):
         raise CifarError("download: this Python has no safe tar filter; use 3.11.4 or later")
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise CifarError(f"download: {archive} cannot be unpacked: {error}") from None
     _locate(DATASETS[name], Path(folder))
 
 
 def download(name: str, folder: str | Path | None = None) -> Path:
     """Fetch an official archive with its checksum, through pooch, and unpack it.
+
+    Where the files lie already nothing is fetched; ``load`` checks them.
 
     Raises
     ------
@@ -228,6 +233,9 @@ def download(name: str, folder: str | Path | None = None) -> Path:
     if name not in DATASETS:
         raise CifarError(f"data: {name!r} is none of {', '.join(DATASETS)}")
     dataset, folder = DATASETS[name], Path(folder or default_folder()).expanduser()
+    with contextlib.suppress(CifarError):
+        _locate(dataset, folder)
+        return folder
     try:
         import pooch
     except ImportError:
@@ -247,126 +255,3 @@ def download(name: str, folder: str | Path | None = None) -> Path:
         ) from None
     unpack(archive, folder, name)
     return folder
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The random numbers of one epoch, from an explicit generator on the CPU.
-
-    Attributes
-    ----------
-    order : Tensor
-        Shape (N,), int64: a permutation of the images.
-    crop : Tensor
-        Shape (N, 2), uint8: the corner of the crop in the padded image.
-    flip : Tensor
-        Shape (N,), bool.
-    """
-
-    order: Tensor
-    crop: Tensor
-    flip: Tensor
-
-
-@lru_cache(maxsize=64)
-def epoch_plan(n: int, seed: int, epoch: int, pad: int = 4, flip: bool = True) -> Plan:
-    r"""Return the order, crops and flips of an epoch; equal for all methods of a seed.
-
-    Parameters
-    ----------
-    n : int
-        Images.
-    seed, epoch : int
-        The generator depends on nothing else, so that a resumed run needs no state.
-    pad : int
-        Corners are drawn from 0 to 2 pad.
-    flip : bool
-        Whether a fair coin decides on a horizontal flip.
-
-    Returns
-    -------
-    Plan
-        In the order in which the images are visited.
-    """
-    generator = torch.Generator().manual_seed(1_000_003 * (seed + 1) + epoch)
-    order = torch.randperm(n, generator=generator)
-    crop = torch.randint(0, 2 * pad + 1, (n, 2), generator=generator, dtype=torch.uint8)
-    coin = torch.randint(0, 2, (n,), generator=generator, dtype=torch.uint8).bool()
-    return Plan(order, crop, coin & flip)
-
-
-class Store:
-    r"""Images as uint8 on the device; crop and flip are one gather there.
-
-    Parameters
-    ----------
-    images, test_images : ndarray
-        Shape (N, H, W, C), uint8.
-    labels, test_labels : ndarray
-        Shape (N,).
-    mean, std : sequence of float
-        Of the channels, for pixels in [0, 1].
-    classes : int
-        Classes.
-    device : str
-        Where the tensors live.
-    pad : int
-        Zeros (black pixels) around a training image, from which a crop is drawn.
-    flip : bool
-        Whether training images are flipped at random.
-    """
-
-    def __init__(
-        self, images, labels, test_images, test_labels, *, mean, std, classes,
-        device="cpu", pad=4, flip=True,
-    ) -> None:
-        self.device, self.classes = torch.device(device), classes
-        self.pad, self.flip = pad, flip
-        self.train_images, self.test_images = len(images), len(test_images)
-        self.size, self.channels = images.shape[1], images.shape[3]
-        edge = ((0, 0), (pad, pad), (pad, pad), (0, 0))
-        padded = torch.from_numpy(np.pad(images, edge)).to(self.device)
-        self._wide = self.size + 2 * pad
-        self._pixels = padded.reshape(-1, self.channels)
-        self.labels = torch.from_numpy(np.asarray(labels, np.int64)).to(self.device)
-        self._test = torch.from_numpy(np.ascontiguousarray(test_images)).to(self.device)
-        self.test_labels = torch.from_numpy(np.asarray(test_labels, np.int64))
-        self.test_labels = self.test_labels.to(self.device)
-        shift, scale = torch.tensor(mean), torch.tensor(std)
-        self._scale = (1 / (255 * scale)).to(self.device)
-        self._shift = (-shift / scale).to(self.device)
-        self._line = torch.arange(self.size, device=self.device)
-
-    def _normalise(self, pixels: Tensor, dtype: torch.dtype) -> Tensor:
-        x = torch.addcmul(self._shift, pixels.float(), self._scale).to(dtype)
-        return x.permute(0, 3, 1, 2)
-
-    def batch(self, index: Tensor, crop: Tensor, flip: Tensor, dtype: torch.dtype) -> Tensor:
-        r"""Return augmented training images.
-
-        Parameters
-        ----------
-        index, flip : Tensor
-            Shape (B,).
-        crop : Tensor
-            Shape (B, 2).
-        dtype : torch.dtype
-            Of the result.
-
-        Returns
-        -------
-        Tensor
-            Shape (B, C, H, W), channels last in memory.
-        """
-        crop = crop.long()
-        rows = crop[:, :1] + self._line
-        columns = torch.where(flip[:, None], self.size - 1 - self._line, self._line)
-        columns = columns + crop[:, 1:]
-        first = (index[:, None] * self._wide + rows) * self._wide
-        where = first[:, :, None] + columns[:, None, :]
-        pixels = self._pixels.index_select(0, where.flatten())
-        return self._normalise(pixels.view(*where.shape, self.channels), dtype)
-
-    def test_batch(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
-        """Return test images, the single original view, (B, C, H, W) channels last."""
-        return self._normalise(self._test[start:stop], dtype)

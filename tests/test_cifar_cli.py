@@ -1,0 +1,176 @@
+"""The commands: runs killed and resumed, mistakes answered in one line, few packages."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from cifar_files import write_files
+
+from mflib.cifar.cli import main, seeds_of
+from mflib.cifar.records import read_records
+
+ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return write_files(tmp_path_factory.mktemp("cifar"), train=27, test=20)
+
+
+def words(files, out, *more, command="train", net=True):
+    base = [command, "--data", str(files), "--out", str(out), "--unverified", "--device",
+            "cpu", "--checkpoints", str(out / "unfinished"), "--quiet"]
+    return [*base, *(["--net", "resnet20"] if net else []), *map(str, more)]
+
+
+def run(words, **more):
+    return subprocess.run(
+        [sys.executable, "-m", "mflib.cifar", *words], env=ENV, capture_output=True,
+        text=True, timeout=120, **more)
+
+
+@pytest.fixture(scope="module")
+def whole(files, tmp_path_factory):
+    """One uninterrupted run of three epochs."""
+    out = tmp_path_factory.mktemp("whole")
+    assert main(words(files, out, "--method", "T1", "--seeds", 0, "--epochs", 3)) == 0
+    return read_records(out)[0]
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bits(files, whole, tmp_path):
+    command = words(files, tmp_path, "--method", "T1", "--seeds", 0, "--epochs", 3,
+                    "--checkpoint-seconds", 0)
+    child = subprocess.Popen([sys.executable, "-m", "mflib.cifar", *command], env=ENV)
+    for _ in range(600):
+        if list(tmp_path.glob("unfinished/*.pt")) or child.poll() is not None:
+            break
+        time.sleep(0.05)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not list(tmp_path.glob("*.json"))
+    assert list(tmp_path.glob("unfinished/*.pt"))
+    assert main(command) == 0
+    again = read_records(tmp_path)[0]
+    for key in ("weights_sha256", "tau", "test_error"):
+        assert again["final"][key] == whole["final"][key]
+    assert again["epochs"] == whole["epochs"]
+    assert not list(tmp_path.glob("unfinished/*"))
+
+
+def test_an_interrupt_saves_and_says_so(files, tmp_path):
+    command = words(files, tmp_path, "--seeds", 0, "--epochs", 50)
+    command.remove("--quiet")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "mflib.cifar", *command], env=ENV, text=True,
+        stderr=subprocess.PIPE)
+    assert "epoch 1/50" in child.stderr.readline()
+    child.send_signal(signal.SIGINT)
+    rest = child.stderr.read()
+    assert child.wait(60) == 130
+    assert "interrupted" in rest and "Traceback" not in rest
+    assert len(list(tmp_path.glob("unfinished/*.pt"))) == 1
+
+
+def test_a_time_limit_stops_and_the_same_command_goes_on(files, tmp_path, capsys):
+    rest = ("--epochs", 1, "--seeds-at-most", 1)
+    plan = words(files, tmp_path, *rest, command="plan")
+    assert main(plan) == 0
+    planned = capsys.readouterr().out.splitlines()
+    assert planned[0].startswith("cifar10-resnet20-vanilla-s0") and len(planned) == 12
+    limited = [*words(files, tmp_path, *rest, command="all"), "--minutes", "0.003"]
+    assert main(limited) == 0
+    assert "time is up: 12 to go; the same command goes on" in capsys.readouterr().out
+    assert main(plan) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"{planned[0]} (begun)"
+    args = words(files, tmp_path, "--method", "vanilla", "--seeds", 0, "--epochs", 1)
+    args.remove("--quiet")
+    assert main(args) == 0
+    assert "goes on after 0 epochs and " in capsys.readouterr().err
+    assert main(plan) == 0
+    assert capsys.readouterr().out.splitlines() == planned[1:]
+
+
+def test_an_existing_record_is_refused_skipped_or_replaced(files, tmp_path, capsys):
+    args = words(files, tmp_path, "--method", "vanilla", "--epochs", 1)
+    assert main([*args, "--seeds", "0"]) == 0
+    before = next(tmp_path.glob("*.json")).read_bytes()
+    assert main([*args, "--seeds", "0,1"]) == 2
+    message = capsys.readouterr().err
+    assert "--overwrite" in message and len(message.splitlines()) == 1
+    assert next(tmp_path.glob("*.json")).read_bytes() == before
+    assert main([*args, "--seeds", "0-1", "--missing"]) == 0
+    assert len(read_records(tmp_path)) == 2
+    assert main([*args, "--seeds", "0", "--overwrite"]) == 0
+
+
+def test_the_table_speaks_json_and_markdown(tmp_path, capsys):
+    assert main(["table", "--records", str(tmp_path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert len(rows) == 8 and rows[0]["paper"] == {"vanilla": 8.75, "mean_field": 8.19}
+    assert main(["table", "--records", str(tmp_path)]) == 0
+    assert "| resnet20 | cifar10 | 8.75 | 8.19 |" in capsys.readouterr().out
+    assert main(["table", "--records", str(tmp_path / "nowhere")]) == 2
+    assert "is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        (("--net", "resnet18"), "'resnet18' is none of resnet20"),
+        (("--method", "magic"), "'magic' is none of vanilla"),
+        (("--seeds", ""), "names no seed"),
+        (("--seeds", "3-1"), "names no seed"),
+        (("--seeds", "x"), "is not like 0-7"),
+        (("--epochs", "0"), "at least one"),
+        (("--subset", "9999"), "subset: 9999"),
+        (("--device", "tpu9"), "device"),
+        (("--device", "cuda:77"), "is not here"),
+        (("--together", "0"), "at least one run"),
+        (("--minutes", "-1"), "positive"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_two(files, tmp_path, capsys, extra, expected):
+    assert main([*words(files, tmp_path), *extra]) == 2
+    message = capsys.readouterr().err
+    assert expected in message and len(message.splitlines()) == 1
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_official_files_are_required_unless_told_otherwise(files, tmp_path, capsys):
+    args = [w for w in words(files, tmp_path) if w != "--unverified"]
+    assert main(args) == 2
+    assert "not the official cifar10 file" in capsys.readouterr().err
+
+
+def test_seeds_are_read_as_lists_and_ranges():
+    assert seeds_of("0-2,7, 5") == [0, 1, 2, 5, 7]
+
+
+def test_torch_and_numpy_are_enough(files, tmp_path):
+    code = (
+        "import sys\n"
+        "for name in ('scipy','sklearn','pooch','rich','dask','distributed','matplotlib',"
+        "'seaborn','pandas','PIL','papermill','torchvision'): sys.modules[name] = None\n"
+        "from mflib.cifar.cli import main\n"
+        "code = main(sys.argv[1:]) or main(['table', '--records', sys.argv[1 + "
+        "sys.argv[1:].index('--out') + 1]])\n"
+        "sys.exit(code)\n"
+    )
+    args = words(files, tmp_path, "--seeds", 0, "--epochs", 1, "--method", "vanilla")
+    args.remove("--quiet")
+    done = subprocess.run([sys.executable, "-c", code, *args], env=ENV, text=True,
+                          capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "images/s" in done.stderr and "not run" in done.stdout
+
+
+def test_bench_prints_both_ratios(capsys):
+    args = ["bench", "--pairs", "1", "--rounds", "1", "--seconds", "0.01", "--json"]
+    assert main([*args, "--device", "cpu"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ratio_alone"] > 0 and found["ratio_together"] > 0
+    assert 0 < found["fraction_of_matrix_rate"] < 1

@@ -1,0 +1,156 @@
+"""Networks: sizes of the published ones, and equality with ordinary modules."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mflib.cifar import CifarError
+from mflib.cifar.architectures import NETWORKS, architecture, residual
+from mflib.cifar.meanfield import initial_tau, method, steps
+from mflib.cifar.nets import Network
+from mflib.cifar.plain import PlainNetwork, copy_parameters
+
+SIZES = {  # multiply-adds in millions, parameters in millions, movable blocks
+    "resnet20": (40.8, 0.27, (3, 2, 2)),
+    "resnet32": (69.1, 0.47, (5, 4, 4)),
+    "resnet44": (97.4, 0.66, (7, 6, 6)),
+    "resnet56": (125.7, 0.86, (9, 8, 8)),
+    "resnet110": (253.1, 1.73, (18, 17, 17)),
+    "resnet164": (247.6, 1.70, (17, 17, 17)),
+    "resnext29-8x64d": (5387.4, 34.52, (2, 2, 2)),
+    "resnext29-16x64d": (10689.0, 68.24, (2, 2, 2)),
+}
+TOYS = {
+    "basic": residual("toy", (3, 3), (4, 8), 5, size=8),
+    "bottleneck": residual("toy", (3, 3), (8, 16), 5, inner=(4, 8), stem=4, size=8),
+    "grouped": residual("toy", (2, 2), (8, 16), 5, inner=(4, 8), stem=4, groups=2, size=8),
+}
+
+
+def _problem(arch, seed=0, n=16, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    net = Network(arch)
+    theta, stats = net.initial(generator)
+    x = torch.randn(n, 3, arch.size, arch.size, generator=generator, dtype=dtype)
+    y = torch.randint(0, arch.classes, (n,), generator=generator)
+    return net, theta.to(dtype).requires_grad_(), stats.to(dtype), x, y
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_sizes_are_those_of_the_published_networks(name):
+    arch = architecture(name, 100 if "next" in name else 10)
+    macs, parameters, movable = SIZES[name]
+    assert arch.macs / 1e6 == pytest.approx(macs, abs=0.06)
+    assert arch.movable == movable
+    with torch.device("meta"):
+        module = PlainNetwork(arch)
+    count = sum(p.numel() for p in module.parameters())
+    assert count / 1e6 == pytest.approx(parameters, abs=0.006)
+
+
+@pytest.mark.parametrize("kind", TOYS)
+def test_flat_network_equals_modules_forward_backward_and_in_its_statistics(kind):
+    net, theta, stats, x, y = _problem(TOYS[kind])
+    module = PlainNetwork(net.arch).double()
+    copy_parameters(net, theta, module)
+    for _ in range(2):
+        logits, reference = net(theta, stats, x), module(x)
+        torch.testing.assert_close(logits, reference, rtol=1e-11, atol=1e-11)
+    (grad,) = torch.autograd.grad(F.cross_entropy(logits, y), theta)
+    module.zero_grad()
+    F.cross_entropy(reference, y).backward()
+    twin = PlainNetwork(net.arch).double()
+    copy_parameters(net, grad, twin)
+    for ours, theirs in zip(twin.parameters(), module.parameters(), strict=True):
+        torch.testing.assert_close(ours.detach(), theirs.grad, rtol=1e-9, atol=1e-12)
+    module.eval()
+    torch.testing.assert_close(net(theta, stats, x, training=False), module(x))
+
+
+def test_resnet20_equals_modules_in_float32():
+    net, theta, stats, x, _ = _problem(architecture("resnet20", 10), n=4, dtype=torch.float32)
+    module = PlainNetwork(net.arch)
+    copy_parameters(net, theta, module)
+    torch.testing.assert_close(net(theta, stats, x), module(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", TOYS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_uniform_tau_with_total_m_equals_vanilla_to_the_last_bit(kind, dtype):
+    net, theta, stats, x, y = _problem(TOYS[kind], dtype=torch.float32)
+    x = x.to(dtype)
+    theta = theta.detach().to(torch.float64 if dtype == torch.float64 else torch.float32)
+    theta.requires_grad_()
+    stats = stats.to(theta.dtype)
+    how = method("mean-field")
+    tau = initial_tau(how, net.arch.movable, torch.Generator()).to(theta.dtype)
+    tau.requires_grad_()
+    results = []
+    for heights in (None, steps(how, tau, net.arch.movable)):
+        running = stats.clone()
+        logits = net(theta, running, x, heights)
+        (grad,) = torch.autograd.grad(F.cross_entropy(logits, y), theta)
+        results.append((logits.detach(), grad, running))
+    for vanilla, meanfield in zip(*results, strict=True):
+        assert vanilla.equal(meanfield)
+    assert results[0][1].abs().max() > 0
+
+
+def test_a_step_multiplies_the_residual_branch():
+    net, theta, stats, x, _ = _problem(residual("one", (1,), (4,), 5, size=8))
+    heights = [torch.zeros(1, dtype=x.dtype)]
+    bare = Network(residual("none", (1,), (4,), 5, size=8))
+    with torch.no_grad():
+        silent = theta.clone()
+        net.views(silent)["stack0"][1].zero_()
+    without = bare(silent, stats.clone(), x)
+    torch.testing.assert_close(net(theta, stats.clone(), x, heights), without)
+
+
+@pytest.mark.parametrize("name", ["mean-field", "T1", "fixed-total", "free-steps"])
+def test_gradient_in_tau_equals_finite_differences(name):
+    net, theta, stats, x, y = _problem(TOYS["basic"])
+    how, movable = method(name), TOYS["basic"].movable
+    tau = initial_tau(how, movable, torch.Generator()).double()
+    tau += 0.1 * torch.rand(tau.shape, generator=torch.Generator().manual_seed(1))
+    tau.requires_grad_()
+
+    def loss(tau):
+        return F.cross_entropy(net(theta, stats.clone(), x, steps(how, tau, movable)), y)
+
+    (grad,) = torch.autograd.grad(loss(tau), tau)
+    with torch.no_grad():
+        for i in range(len(tau)):
+            nudge = torch.zeros_like(tau)
+            nudge[i] = 1e-7  # so short that hardly a ReLU switches
+            slope = (loss(tau + nudge) - loss(tau - nudge)) / 2e-7
+            assert float(grad[i] - slope) == pytest.approx(0, abs=1e-7)
+
+
+def test_initialisation_is_he_normal_and_reproducible():
+    net = Network(architecture("resnet20", 10))
+    theta, stats = net.initial(torch.Generator().manual_seed(0))
+    again, _ = net.initial(torch.Generator().manual_seed(0))
+    assert theta.equal(again)
+    parts = net.views(theta)
+    weight = parts["stack2"][0]
+    assert float(weight.std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
+    assert parts["stack1"][2].eq(1).all() and parts["stack1"][3].eq(0).all()
+    running = net.statistics_views(stats)["stack1"]
+    assert running[0].eq(0).all() and running[1].eq(1).all()
+
+
+def test_weights_lie_channels_last_and_aligned_for_tensor_cores():
+    net = Network(architecture("resnet20", 10))
+    theta, _ = net.initial(torch.Generator().manual_seed(0))
+    for tensors in net.views(theta.bfloat16()).values():
+        for tensor in tensors:
+            for row in tensor.unbind(0):
+                assert row.storage_offset() * 2 % 16 == 0
+                if row.ndim == 4:
+                    assert row.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_unknown_network_lists_the_known_ones():
+    with pytest.raises(CifarError, match="resnet18.*resnet20"):
+        architecture("resnet18", 10)
