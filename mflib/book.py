@@ -59,8 +59,8 @@ def _substitute(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def _outdated(app: Sphinx, env: Any, added: set, changed: set, removed: set) -> list[str]:
-    """Read the pages that show the ledger whenever anything else is read."""
-    return [d for d in ("book/index", "book/ledger") if d in env.found_docs]
+    """Read the prose pages, which may show claims, whenever anything else is read."""
+    return [d for d in env.found_docs if d.startswith("book/")]
 
 
 class _Shown(nodes.General, nodes.Element):
@@ -75,6 +75,15 @@ class _LedgerDirective(Directive):
 class _VerdictsDirective(Directive):
     def run(self) -> list[nodes.Node]:
         return [_Shown(table="verdicts")]
+
+
+class _ClaimsDirective(Directive):
+    """The claims of one paper, named by its bib key, chapter by chapter."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        return [_Shown(table="claims", paper=self.arguments[0])]
 
 
 def _ledger_html(claims: list[dict[str, Any]], link: Any) -> str:
@@ -129,19 +138,51 @@ def _verdicts_html(claims: list[dict[str, Any]]) -> str:
     )
 
 
+def _claims_html(claims: list[dict[str, Any]], link: Any, title: Any) -> str:
+    rows, chapter = [], None
+    for claim in claims:
+        if claim["notebook"] != chapter:
+            chapter = claim["notebook"]
+            rows.append(
+                f'<tr><th colspan="2"><a href="{link(claim).split("#")[0]}">'
+                f"{html.escape(title(chapter))}</a></th></tr>")
+        sign, word, colour = card.badge(claim)
+        rows.append(
+            f'<tr class="mf-{colour}"><td><a href="{link(claim)}">{html.escape(claim["id"])}</a>'
+            f'<div class="mf-badge">{sign} {word}</div></td>'
+            f"<td>{card.mathematics(claim['statement'])}"
+            f'<div class="mf-where">{card.mathematics(claim["where"])}</div></td></tr>')
+    return (
+        '<div class="mf-claims tex2jax_process"><table><tbody>'
+        f"{''.join(rows)}</tbody></table></div>"
+    )
+
+
 def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Replace placeholders by tables, now that pages have addresses."""
     shown = list(doctree.findall(_Shown))
     if not shown:
         return
-    claims = books.ledger(_root(app))["claims"]
+    pages = app.env.toctree_includes.get(app.config.root_doc, [])
+    place = {page: number for number, page in enumerate(pages)}
+
+    def name(claim: dict[str, Any]) -> str:
+        return f"notebooks/{claim['notebook']}"
 
     def link(claim: dict[str, Any]) -> str:
-        page = app.builder.get_relative_uri(docname, f"notebooks/{claim['notebook']}")
+        page = app.builder.get_relative_uri(docname, name(claim))
         return f"{page}#claim-{claim['id'].lower()}"
 
+    claims = books.ledger(_root(app))["claims"]
+    claims.sort(key=lambda claim: place.get(name(claim), len(place)))  # as the book goes
     for node in shown:
-        table = _ledger_html(claims, link) if node["table"] == "ledger" else _verdicts_html(claims)
+        if node["table"] == "claims":
+            mine = [claim for claim in claims if claim["paper"] == node["paper"]]
+            table = _claims_html(mine, link, lambda c: app.env.titles[f"notebooks/{c}"].astext())
+        elif node["table"] == "ledger":
+            table = _ledger_html(claims, link)
+        else:
+            table = _verdicts_html(claims)
         node.replace_self(nodes.raw("", table, format="html"))
 
 
@@ -171,6 +212,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(_Shown)
     app.add_directive("ledger", _LedgerDirective)
     app.add_directive("verdicts", _VerdictsDirective)
+    app.add_directive("claims", _ClaimsDirective)
     app.set_html_assets_policy("always")
     app.connect("builder-inited", _execute)
     app.connect("source-read", _substitute)
