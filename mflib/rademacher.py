@@ -25,11 +25,11 @@ from .arguments import require_generator, require_positive_int, require_tensor
 
 __all__ = [
     "BallSupremum",
+    "EncoderTerm",
     "ball_supremum",
+    "encoder_difference",
     "encoder_term",
     "heavy_tail_member",
-    "local_fixed_point",
-    "local_supremum",
     "random_signs",
 ]
 
@@ -71,12 +71,12 @@ class BallSupremum:
 
     @property
     def primal(self) -> Tensor:
-        r""":math:`E_\tau[a\,T]` at the tilted measure, where :math:`a \sim N(\mu T, 1)`."""
+        r""":math:`E_\tau[a\,T]` at the tilted law, with :math:`a \sim N(\mu T, 1)`."""
         return self.mu * (self.weights * self.energy).sum(-1)
 
     @property
     def kl(self) -> Tensor:
-        r""":math:`KL(\tau\|\tau_0)` there: inner entropy plus half the squared shift."""
+        r""":math:`KL(\tau\|\tau_0)`: inner entropy plus half the squared shift."""
         q = self.weights
         inner = torch.special.xlogy(q, q * q.shape[-1]).sum(-1)
         return inner + 0.5 * self.mu**2 * (q * self.energy).sum(-1)
@@ -159,8 +159,8 @@ def heavy_tail_member(law: object, radius: float, cut: float) -> tuple[float, fl
     mass : float
         m.
     mean : float
-        :math:`E[a \mid a \in C]`; the member reaches :math:`m\,E[a \mid C]\,E|T|` if the
-        tail takes the sign of T.
+        :math:`E[a \mid a \in C]`; the member reaches
+        :math:`m\,E[a \mid C]\,E|T|` if the tail takes the sign of T.
     """
     from scipy.integrate import quad
     from scipy.optimize import brentq
@@ -169,7 +169,9 @@ def heavy_tail_member(law: object, radius: float, cut: float) -> tuple[float, fl
     radius = _radius(radius)
     p = float(law.sf(cut) - law.sf(2 * cut))
     if not 0 < p < 1:
-        raise ValueError(f"cut: the law gives [{cut}, {2 * cut}] no mass; choose it smaller")
+        raise ValueError(
+            f"cut: the law gives [{cut}, {2 * cut}] no mass; choose it smaller"
+        )
 
     def excess(m: float) -> float:
         rest = 1 - m
@@ -180,14 +182,36 @@ def heavy_tail_member(law: object, radius: float, cut: float) -> tuple[float, fl
     return mass, float(mean)
 
 
+@dataclass(frozen=True)
+class EncoderTerm:
+    r"""What :func:`encoder_term` finds.
+
+    Attributes
+    ----------
+    value : Tensor
+        The (local) maximum of B, shape (B,).
+    norm : Tensor
+        Operator norm of :math:`\frac1n\sum_i\epsilon_i\,\phi_i\otimes\psi_i`, shape
+        (B,); the value tends to 2 r times it as r falls.
+    a, u : Tensor
+        Mean outer weights of the maximisers times their mass, shapes (B, M), (B, M, d).
+    """
+
+    value: Tensor
+    norm: Tensor
+    a: Tensor
+    u: Tensor
+
+
 def encoder_term(
     signs: Tensor,
     x: Tensor,
     head: Tensor,
     encoder: Tensor,
     radius: float,
-    sweeps: int = 12,
-) -> tuple[Tensor, Tensor, BallSupremum, BallSupremum]:
+    sweeps: int = 4,
+    power: int = 30,
+) -> EncoderTerm:
     r"""Maximise the bilinear part of the moving encoder's term over two KL balls.
 
     .. math::
@@ -196,8 +220,9 @@ def encoder_term(
         m_\tau = E_\tau[a\,\sigma_0'(c_x)\,w], \quad g_\nu = E_\nu[u\,\sigma_0(c_x)],
 
     which times :math:`\alpha\beta` is the leading part of :math:`\frac1n\sum_i
-    \epsilon_i (f_{\tau,\nu} - f_{\tau,\nu_0})(x_i)` for tanh. For a fixed partner each
-    half is a linear functional on a ball, solved exactly; the halves take turns.
+    \epsilon_i (f_{\tau,\nu} - f_{\tau,\nu_0})(x_i)`, here for tanh. With its partner
+    fixed each half is a linear functional on a ball, solved exactly; the halves take
+    turns, from the leading singular pair.
 
     Parameters
     ----------
@@ -210,49 +235,101 @@ def encoder_term(
     radius : float
         Of both balls.
     sweeps : int
-        Alternations; B never falls along them.
+        Alternations, along which B never falls.
+    power : int
+        Power iterations for the leading singular pair; they also give the norm.
 
     Returns
     -------
-    value : Tensor
-        The local maximum found, shape (B,).
-    norm : Tensor
-        The operator norm of :math:`\frac1n\sum_i\epsilon_i \phi_i\otimes\psi_i` on the
-        particles by power iteration, shape (B,); :math:`B \approx 2r\,`\ norm.
-    tau, nu : BallSupremum
-        The maximisers.
+    EncoderTerm
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree or the radius is not positive.
     """
-    require_tensor("signs", signs, 2)
-    require_tensor("x", x, 2)
+    require_tensor("signs", signs, 2, last=len(require_tensor("x", x, 2)))
     require_tensor("head", head, 2, last=x.shape[1] + 1)
     require_tensor("encoder", encoder, 2, last=x.shape[1] + 1)
     radius = _radius(radius)
-    n, w = x.shape[0], head[:, :-1]
+    w, eps = head[:, :-1], signs[..., None] / len(x)
     slope = 1.0 - torch.tanh(x @ w.T + head[:, -1]) ** 2
     value = torch.tanh(x @ encoder[:, :-1].T + encoder[:, -1])
-    eps = signs[..., None] / n
-    # T_head (B, M) from g (B, n, d), and T_enc (B, M, d) from m (B, n, d)
-    to_head = lambda g: ((slope.T @ (eps * g)) * w).sum(-1)  # noqa: E731
-    to_encoder = lambda m: value.T @ (eps * m)  # noqa: E731
-    from_head = lambda t: slope @ (t[..., None] * w)  # noqa: E731
-    from_encoder = lambda t: value @ t  # noqa: E731
 
-    g = signs[..., None] * x
-    for _ in range(2 * sweeps):
-        t = to_head(g) / head.shape[0]
-        u = to_encoder(from_head(t)) / encoder.shape[0]
-        norm2 = u.square().sum((-1, -2)).sqrt() / t.square().sum(-1).sqrt()
-        g = from_encoder(u / u.square().sum((-1, -2), keepdim=True).sqrt())
-    t = to_head(g)
-    norm = t.square().mean(-1).sqrt() * math.sqrt(1.0 / encoder.shape[0])
-    norm = norm * math.sqrt(encoder.shape[0]) * math.sqrt(encoder.shape[0])
-    del norm2
+    def to_head(u: Tensor) -> Tensor:  # (B, M, d), summed over particles -> (B, M)
+        return ((slope.T @ (eps * (value @ u))) * w).sum(-1)
+
+    def to_encoder(t: Tensor) -> Tensor:  # (B, M), summed over particles -> (B, M, d)
+        return value.T @ (eps * (slope @ (t[..., None] * w)))
+
+    def pull(y: Tensor) -> Tensor:  # D Phi D y, on (B, n, d)
+        return eps * ((eps * y).flatten(1) @ phi).unflatten(1, x.shape)
+
+    # leading singular pair: power iteration on the (n d x n d) Gram matrices
+    phi = (slope[:, None] * w.T).flatten(0, 1)  # (n d, M), one row a component
+    phi, psi = phi @ phi.T / len(head), value @ value.T / len(encoder)
+    y = eps * psi.sum(-1)[:, None] * torch.ones_like(x)
+    for _ in range(power):
+        y = y / y.square().sum((-1, -2), keepdim=True).sqrt()
+        image = psi @ pull(y)
+        norm = image.square().sum((-1, -2)).sqrt().sqrt()
+        y = image
+    u = value.T @ pull(y)
+    t = to_head(u)
     for _ in range(sweeps):
         tau = ball_supremum(t.square(), radius)
-        m = from_head(tau.mu[:, None] * tau.weights * t)
-        u = to_encoder(m)
-        nu = ball_supremum(u.square().sum(-1), radius)
-        g = from_encoder(nu.mu[:, None, None] * nu.weights[..., None] * u)
-        t = to_head(g)
-    final = (tau.mu[:, None] * tau.weights * from_rows(tau, t)).sum(-1)
-    return final, norm, tau, nu
+        a = tau.mu[:, None] * tau.weights * t
+        field = to_encoder(a)
+        nu = ball_supremum(field.square().sum(-1), radius)
+        u = (nu.mu[:, None] * nu.weights)[..., None] * field
+        t = to_head(u)
+    return EncoderTerm(nu.primal, norm, a, u)
+
+
+def encoder_difference(
+    x: Tensor,
+    head: Tensor,
+    encoder: Tensor,
+    a: Tensor,
+    u: Tensor,
+    alpha: float = 1.0,
+    steps: int = 8,
+) -> Tensor:
+    r"""Return :math:`(f_{\tau,\nu} - f_{\tau,\nu_0})(x_i)/\beta` of the true network.
+
+    Classical Runge-Kutta in depth for :math:`\dot Z = \alpha E_\nu[u\,\tanh(v\cdot Z
+    + c)]`; under the initial law :math:`Z = x`.
+
+    Parameters
+    ----------
+    x : Tensor
+        Shape (n, d).
+    head, encoder : Tensor
+        Inner particles, shapes (M, d + 1).
+    a, u : Tensor
+        Mean outer weights times mass, as :class:`EncoderTerm` has them, shapes (B, M)
+        and (B, M, d).
+    alpha : float
+        The encoder's scale.
+    steps : int
+        In depth.
+
+    Returns
+    -------
+    Tensor
+        Shape (B, n).
+    """
+
+    def field(z: Tensor) -> Tensor:
+        return alpha * (torch.tanh(z @ encoder[:, :-1].T + encoder[:, -1]) @ u)
+
+    def output(z: Tensor) -> Tensor:
+        return (torch.tanh(z @ head[:, :-1].T + head[:, -1]) @ a[..., None])[..., 0]
+
+    z, h = x.expand(len(a), *x.shape), 1.0 / steps
+    for _ in range(steps):
+        k1 = field(z)
+        k2 = field(z + h / 2 * k1)
+        k3 = field(z + h / 2 * k2)
+        z = z + h / 6 * (k1 + 2 * k2 + 2 * k3 + field(z + h * k3))
+    return output(z) - output(x.expand(len(a), *x.shape))

@@ -1,9 +1,10 @@
 r"""Two spirals: data, and many small neural ODEs trained side by side.
 
-The experiment of chen2024, section C.6, in our own protocol: a tied two-layer tanh field,
-explicit Euler in depth, a two-layer tanh head, squared loss, Adam with the full batch.
-Runs are stacked on the first axis, so that seeds, input scales and labels of one sample
-size train together; the gradients are written by hand (and tested against autograd).
+The experiment of chen2024, section C.6, in our own protocol: a tied two-layer tanh
+field, explicit Euler in depth, a two-layer tanh head, squared loss, Adam with the
+full batch. Runs are stacked on the first axis, so that seeds, input scales and labels
+of one sample size train together; the gradients are written by hand (and tested
+against autograd).
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from torch import Tensor
 
 from .arguments import require_generator, require_positive_int, require_tensor
 
-__all__ = ["SpiralNet", "adam", "errors", "gradient", "initial", "predict", "two_spirals"]
+__all__ = [
+    "SpiralNet",
+    "adam",
+    "errors",
+    "gradient",
+    "initial",
+    "predict",
+    "train_spirals",
+    "two_spirals",
+]
 
 
 def two_spirals(
@@ -104,9 +114,12 @@ class SpiralNet:
 
 
 def initial(
-    net: SpiralNet, runs: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    net: SpiralNet,
+    runs: int,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float64,
 ) -> list[Tensor]:
-    r"""Draw parameters, uniform in :math:`\pm 1/\sqrt{\text{fan in}}` (weights and biases).
+    r"""Draw weights and biases, uniform in :math:`\pm 1/\sqrt{\text{fan in}}`.
 
     Returns
     -------
@@ -121,13 +134,17 @@ def initial(
         shapes += [(net.width, 2, 2), (net.width, 1, 2)]
         shapes += [(out, net.width, net.width), (out, 1, net.width)]
     return [
-        ((2 * torch.rand(runs, a, b, generator=generator, dtype=torch.float64) - 1)
-         / math.sqrt(fan)).to(dtype)
+        (
+            (2 * torch.rand(runs, a, b, generator=generator, dtype=torch.float64) - 1)
+            / math.sqrt(fan)
+        ).to(dtype)
         for a, b, fan in shapes
     ]
 
 
-def _forward(net: SpiralNet, params: list[Tensor], x: Tensor) -> tuple[list, Tensor, Tensor]:
+def _forward(
+    net: SpiralNet, params: list[Tensor], x: Tensor
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     w, b, v, c, w1, b1, v1, c1 = params
     z, tape = x, []
     for _ in range(net.depth):
@@ -136,13 +153,13 @@ def _forward(net: SpiralNet, params: list[Tensor], x: Tensor) -> tuple[list, Ten
         z = z + torch.baddbmm(c, v, hidden) / net.depth
     hidden = torch.baddbmm(b1, w1, z).tanh_()
     tape.append((z, hidden))
-    return tape, hidden, torch.baddbmm(c1, v1, hidden)
+    return tape, torch.baddbmm(c1, v1, hidden)
 
 
 def predict(net: SpiralNet, params: list[Tensor], x: Tensor) -> Tensor:
     r"""Return the outputs, shape (runs, n), at x of shape (runs, n, 2)."""
     require_tensor("x", x, 3, last=2)
-    return _forward(net, params, x.mT.contiguous())[2][:, 0]
+    return _forward(net, params, x.mT.contiguous())[1][:, 0]
 
 
 def gradient(
@@ -173,7 +190,7 @@ def gradient(
         Shapes of `params`.
     """
     w, _, v, _, w1, _, v1, _ = params
-    tape, _, f = _forward(net, params, x)
+    tape, f = _forward(net, params, x)
     residual = f - y[:, None]
     weighted = residual * mass[:, None]
     loss = 0.5 * (weighted * residual).sum((1, 2))
@@ -220,7 +237,7 @@ def adam(
     steps : int
         Steps; the decay rates are the usual .9 and .999.
     rate : float
-        The learning rate.
+        The learning rate at the start; it falls linearly to zero.
     mass : Tensor, optional
         Shape (runs, n), default 1/n; runs of fewer points are padded with mass 0.
 
@@ -258,12 +275,87 @@ def adam(
         first.lerp_(grad, 0.1)
         second.lerp_(grad.square(), 0.001)
         scale = (second / (1 - 0.999**step)).sqrt_().add_(1e-8)
-        flat = flat - rate / (1 - 0.9**step) * first / scale
+        now = rate * (1.0 - (step - 1) / steps)
+        flat = flat - now / (1 - 0.9**step) * first / scale
         losses.append(loss)
     params = [p.reshape(s) for p, s in zip(flat.split(sizes, 1), shapes, strict=True)]
     return params, torch.stack(losses)
 
 
 def errors(net: SpiralNet, params: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
-    r"""Return the share of wrong signs, shape (runs,), on x (runs, n, 2) and y (runs, n)."""
+    r"""Return the share of wrong signs, (runs,), on x (runs, n, 2), y (runs, n)."""
     return (predict(net, params, x) * y <= 0).double().mean(1)
+
+
+def train_spirals(
+    net: SpiralNet,
+    sizes: list[int],
+    runs: Tensor,
+    scale: float | Tensor,
+    steps: int,
+    generator: torch.Generator,
+    test: int = 4096,
+    shuffle: bool = False,
+) -> tuple[Tensor, Tensor]:
+    r"""Draw, train and test a batch of runs of several sizes, in single precision.
+
+    Parameters
+    ----------
+    net : SpiralNet
+        The architecture.
+    sizes : list of int
+        Training points; smaller samples are padded with points of mass 0.
+    runs : Tensor
+        The seed of every run, integers, shape (R,): runs with the same entry share data
+        and initial parameters.
+    scale : float or Tensor
+        Factor on the inputs, shape () or (R, 1, 1).
+    steps : int
+        Of :func:`adam` at its default rate.
+    generator : torch.Generator
+        The source of randomness.
+    test : int
+        Fresh test points a run.
+    shuffle : bool
+        Permute the training labels, so that there is nothing to learn.
+
+    Returns
+    -------
+    wrong : Tensor
+        Share of wrong signs on the test points, shape (R, sizes).
+    loss : Tensor
+        The last training loss, shape (R, sizes).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a size is impossible or `generator` is none.
+    """
+    if not sizes:
+        raise ValueError("sizes: is empty; name at least one sample size")
+    seeds, most, parts, starts = int(runs.max()) + 1, max(sizes), [], []
+    for n in sizes:
+        x, y = two_spirals(n, generator, runs=seeds)
+        if shuffle:
+            y = y[:, torch.randperm(n, generator=generator)]
+        full = torch.zeros(seeds, most, 4, dtype=x.dtype)
+        full[:, :n] = torch.cat(
+            [x, y[..., None], torch.full_like(y, 1.0 / n)[..., None]], -1
+        )
+        parts.append(full[runs])
+        starts.append([p[runs] for p in initial(net, seeds, generator, torch.float32)])
+    full = torch.stack(parts)
+    x, y, mass = (full[..., :2] * scale).float(), full[..., 2], full[..., 3]
+    params, losses = adam(
+        net,
+        [torch.cat(p) for p in zip(*starts, strict=True)],
+        x.flatten(0, 1),
+        y.flatten(0, 1).float(),
+        steps,
+        mass=mass.flatten(0, 1).float(),
+    )
+    fresh, sign = two_spirals(test, generator, runs=seeds)
+    fresh, sign, wrong = (fresh[runs] * scale).float(), sign[runs], []
+    for trained in zip(*(p.split(len(runs)) for p in params), strict=True):
+        wrong.append(errors(net, list(trained), fresh, sign))
+    return torch.stack(wrong, 1), losses[-1].double().unflatten(0, (len(sizes), -1)).mT
