@@ -53,7 +53,7 @@ def descent_direction(
     so that :math:`\langle \frac{\delta E}{\delta\rho}(\cdot, t_l),
     \hat\nu - \rho_l/m_l \rangle = -\|p^{l+1}\|_\mu^2` (lu2020, eq. (11) and Lemma 2). A
     least-squares solution in random neurons has signed coefficients C; the neuron's free
-    output weight u turns them into a probability measure, with mass |C|/W at
+    output weight u turns them into a probability measure, with mass :math:`|C|/W` at
     :math:`u = W \operatorname{sign}(C) e_k` and :math:`W = \sum |C|`.
 
     Parameters
