@@ -181,6 +181,17 @@ def test_without_a_network_the_error_names_the_folder(tmp_path, monkeypatch):
         data.download("cifar10", tmp_path)
 
 
+def test_the_constants_are_the_published_ones():
+    ten, hundred = data.DATASETS["cifar10"], data.DATASETS["cifar100"]
+    assert ten.mean == (0.4914, 0.4822, 0.4465) and ten.std == (0.2470, 0.2435, 0.2616)
+    assert hundred.mean == (0.5071, 0.4865, 0.4409)
+    assert hundred.std == (0.2673, 0.2564, 0.2762)
+    assert dict(ten.train)["data_batch_1.bin"] == "5dd7e06a14cb22eb9f671a540d1b7c25"
+    assert dict(ten.test)["test_batch.bin"] == "803d5f7f4d78ea53de84dbe85f74fb6d"
+    assert ten.record_bytes * ten.train_records == 30_730_000
+    assert hundred.record_bytes * hundred.train_records == 153_700_000
+
+
 @pytest.mark.skipif(not os.environ.get("MFLIB_CIFAR"), reason="MFLIB_CIFAR is not set")
 def test_the_real_files_have_5000_images_a_class():
     store = data.load("cifar10")
@@ -188,4 +199,5 @@ def test_the_real_files_have_5000_images_a_class():
     assert store.test_labels.bincount().tolist() == [1000] * 10
     pixels = store._pixels.view(50_000, 40, 40, 3)[:, 4:-4, 4:-4]
     mean = pixels[::10].float().mean((0, 1, 2)) / 255
-    torch.testing.assert_close(mean, torch.tensor([0.4914, 0.4822, 0.4465]), atol=5e-3, rtol=0)
+    expected = torch.tensor(data.DATASETS["cifar10"].mean)
+    torch.testing.assert_close(mean, expected, atol=5e-3, rtol=0)

@@ -49,6 +49,12 @@ def test_equal_depths_keep_their_order_and_negative_ones_are_clamped():
     assert moved.tolist() == [0, 0]
 
 
+def test_depths_that_follow_the_flow_stay_between_0_and_1():
+    tau, order, _ = _order_of([0.5, 1.5, -0.5, 0.2, 0.1], "bracket")
+    assert tau == pytest.approx([0.0, 0.5, 1.0, 0.1, 0.2])
+    assert order == [[2, 0, 1], [1, 0]]
+
+
 @pytest.mark.parametrize("name", ["free-steps", "frozen-order"])
 def test_without_a_sort_nothing_moves(name):
     tau, order, moved = _order_of([3.0, 1.0, 2.0, 5.0, 2.0], name)

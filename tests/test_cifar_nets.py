@@ -133,8 +133,9 @@ def test_initialisation_is_he_normal_and_reproducible():
     again, _ = net.initial(torch.Generator().manual_seed(0))
     assert theta.equal(again)
     parts = net.views(theta)
-    weight = parts["stack2"][0]
-    assert float(weight.std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
+    for weight, fan_out in ((parts["stack2"][0], 9 * 64), (parts["first2"][0], 9 * 64),
+                            (parts["first2"][-1], 64), (parts["first1"][0], 9 * 32)):
+        assert float(weight.std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.06)
     assert parts["stack1"][2].eq(1).all() and parts["stack1"][3].eq(0).all()
     running = net.statistics_views(stats)["stack1"]
     assert running[0].eq(0).all() and running[1].eq(1).all()

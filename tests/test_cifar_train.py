@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from mflib.cifar import CifarError, recipe, records, train
 from mflib.cifar.architectures import residual
-from mflib.cifar.meanfield import METHODS
+from mflib.cifar.meanfield import METHODS, steps
 from mflib.cifar.nets import Network
 from mflib.cifar.plain import PlainNetwork, copy_parameters
 from mflib.cifar.runner import advance
@@ -88,6 +88,25 @@ def test_every_method_trains_and_writes_plain_json(how, tmp_path):
     assert record["shuffled"]["draws"] == 3
 
 
+def test_depths_go_down_their_gradient_with_momentum_and_without_decay():
+    run = make("frozen-order")
+    tau, speed = run.tau.detach().clone(), torch.zeros(5)
+    run._begin_epoch()
+    for start in (0, 16):
+        index = run.order[start : start + 16]
+        x = run.store.batch(
+            index, run.crop[start : start + 16], run.flip[start : start + 16], torch.float32)
+        tau.requires_grad_()
+        logits = NET(run.theta, run.stats.clone(), x, steps(run.how, tau, (3, 2)))
+        loss = torch.nn.functional.cross_entropy(logits, run.store.labels[index])
+        (grad,) = torch.autograd.grad(loss, tau)
+        assert grad.abs().max() > 1e-3
+        speed = 0.9 * speed + grad
+        tau = (tau - 0.1 * speed).detach()
+        run.step()
+        torch.testing.assert_close(run.tau.detach(), tau, rtol=0, atol=1e-6)
+
+
 def test_decay_and_rate_of_tau_follow_the_method():
     runs = {how: make(how) for how in ("mean-field", "wd-tau", "tau-lr0.1", "tau-lr10")}
     start = runs["mean-field"].tau.detach().clone()
@@ -103,16 +122,29 @@ def test_decay_and_rate_of_tau_follow_the_method():
 def test_a_block_takes_parameters_momentum_and_statistics_along():
     run = make("mean-field")
     run.step()
-    twin = make("mean-field")
-    twin.restore(run.state())
+    blocks, where, running = NET.stacks[0]
+    vectors = {"theta": where, "momentum": where, "stats": running}
+    before = {name: getattr(run, name).detach().clone() for name in vectors}
+    speed = run.tau_momentum.clone()
     with torch.no_grad():  # exchange the depths of the first two blocks of stage 0
         run.tau[:2] = run.tau[:2].flip(0)
-    before = [rows.clone() for rows in run._rows()[0]]
+        run.tau_momentum[:2] = run.tau_momentum[:2].flip(0)
     train.reorder(run.how, run.tau, [run.tau_momentum], run._rows(), run.movable)
-    for old, new in zip(before, run._rows()[0], strict=True):
-        assert new[[1, 0, 2]].equal(old)
+    for name, part in vectors.items():
+        now, old = getattr(run, name).detach(), before[name]
+        assert now[part].view(blocks, -1).equal(old[part].view(blocks, -1)[[1, 0, 2]])
+        assert not now[part].equal(old[part])
+        now[part] = old[part]
+        assert now.equal(old)  # nothing else moved
     assert run.blocks.tolist() == [1, 0, 2, 0, 1]
-    assert all(a.equal(b) for a, b in zip(run._rows()[1], twin._rows()[1], strict=True))
+    assert run.tau_momentum.equal(speed)
+
+
+def test_a_step_hands_the_momentum_of_tau_to_the_sort(monkeypatch):
+    run, seen = make("mean-field"), []
+    monkeypatch.setattr(train, "reorder", lambda how, tau, follow, *rest: seen.append(follow))
+    run.step()
+    assert seen[0][0] is run.tau_momentum
 
 
 def test_reorderings_are_counted_and_blocks_remember_their_numbers():

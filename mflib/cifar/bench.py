@@ -2,9 +2,11 @@ r"""Images per second of the trainer beside a plain eager loop, measured in the 
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -13,18 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import CifarError
 from .architectures import Architecture, architecture
 from .data import DATASETS
 from .nets import Network
 from .plain import PlainNetwork
 from .recipe import config
-from .records import circumstances
+from .records import SCHEMA, circumstances
 from .runner import pick_device
 from .store import Store
 from .train import Run
 
 __all__ = [
-    "EagerLoop", "benchmark", "machine_rates", "profile", "time_shares", "traffic",
+    "EagerLoop", "benchmark", "machine_rates", "markdown", "profile", "read", "time_shares",
+    "traffic",
 ]
 
 
@@ -231,6 +235,7 @@ def benchmark(
     net, width = runs[0].net, torch.finfo(dtype).bits // 8
     best = max(found["alone"], found["together"])
     return {
+        "schema": SCHEMA,
         "net": name,
         **circumstances(where),
         "precision": precision,
@@ -246,6 +251,44 @@ def benchmark(
             traffic(net, width) * best / (peak["memory_gb_s"] * 1e9),
         "hours_for_16_runs_of_160_epochs": 16 * 160 * 50_000 / best / 3600,
     }
+
+
+def read(folder: str | Path) -> list[dict[str, Any]]:
+    """Return the measurements in the subfolder ``bench`` of a folder of records.
+
+    Raises
+    ------
+    CifarError
+        If a file is no measurement of this version.
+    """
+    found = []
+    for path in sorted((Path(folder) / "bench").glob("*.json")):
+        try:
+            measured = json.loads(path.read_text())
+            known = measured["schema"] == SCHEMA and bool(measured["images_per_second"])
+        except (ValueError, KeyError, TypeError):
+            known = False
+        if not known:
+            raise CifarError(f"{path}: is no measurement of this version; move it away")
+        found.append(measured)
+    return found
+
+
+def markdown(found: list[dict[str, Any]]) -> str:
+    """Return a Markdown table of measurements, images per second and ratios."""
+    lines = ["| network | device | precision | eager loop | one run | runs together | "
+             "ratio, one run | ratio, together | convolutions | matrix rate |",
+             "|" + " --- |" * 10]
+    for m in found:
+        rate = m["images_per_second"]
+        lines.append(
+            f"| {m['net']} | {m['device']} | {m['precision']} | {rate['eager']:,.0f} | "
+            f"{rate['alone']:,.0f} | {rate['together']:,.0f} ({m['runs_together']} runs) | "
+            f"{m['ratio_alone']:.2f} | {m['ratio_together']:.2f} | "
+            f"{100 * m['time_shares']['convolutions']:.0f} % | "
+            f"{100 * m['fraction_of_matrix_rate']:.0f} % |"
+        )
+    return "\n".join(lines)
 
 
 _KINDS = {"convolutions": ("conv",), "batch norm": ("batch_norm",),

@@ -24,11 +24,12 @@ def depth_gradient(
     .. math::
 
         \Phi_i(j)=\langle p_{j+1},f_i(X_j)\rangle,\qquad
-        g_i=\tfrac12\bigl(\Phi_i(\ell_i+1)-\Phi_i(\ell_i-1)\bigr)
+        g_i=\frac{\Phi_i(\ell_i+1)-\Phi_i(\ell_i-1)}{2/m}
 
-    for the block :math:`i` in place :math:`\ell_i`; one-sided in the first and last
-    place of a stage, zero for a single block. The blocks' masses are equal, one step 1
-    each, and depth is counted in blocks.
+    for the block :math:`i` in place :math:`\ell_i` of :math:`m`; one-sided in the first
+    and last place, zero for a single block. The blocks' masses are equal, and depth runs
+    from 0 to 1 through a stage: its :math:`\theta_i` moves by minus
+    :math:`\nabla_\theta\Phi_i`, its depth by minus :math:`g_i`.
 
     Parameters
     ----------
@@ -59,6 +60,6 @@ def depth_gradient(
                 (p[j + 1].to(theta.dtype) * branch(x[j]).to(theta.dtype)).sum()
                 for j in (before, after)
             ]
-            out[place] = (ends[1] - ends[0]) / (after - before)
+            out[place] = movable * (ends[1] - ends[0]) / (after - before)
         parts.append(out)
     return torch.cat(parts)

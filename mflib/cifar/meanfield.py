@@ -77,8 +77,9 @@ METHODS = {
                rate=10.0),
         Method("random-reorder", "when tau sorts, as many other blocks change places",
                sort="random"),
-        Method("bracket", "steps of 1, tau moved by the flow's depth velocity, sorted",
-               steps="equal"),
+        Method("bracket", "steps of 1; tau in [0, 1] moves by the depth velocity of the"
+               " flow and sorts",
+               steps="equal", total=1.0),
     )
 }
 #: Everything beside the two columns of the table.
@@ -171,7 +172,9 @@ def reorder(
     movable: tuple[int, ...],
     scores: Tensor | None = None,
 ) -> Tensor | None:
-    r"""Clamp tau at 0 from below, sort it, and let the blocks' state travel, in place.
+    r"""Keep tau at or above 0, sort it, and let the blocks' state travel, in place.
+
+    Where tau follows the flow it keeps to [0, T], as a particle that meets a wall.
 
     Parameters
     ----------
@@ -194,7 +197,7 @@ def reorder(
         Whether each stage changed its order, int64 (stages,); None if nothing sorts.
     """
     if how.steps != "free":
-        tau.clamp_(min=0.0)
+        tau.clamp_(min=0.0, max=how.total if how.steps == "equal" else None)
     if how.sort == "never":
         return None
     moved, start = [], 0
