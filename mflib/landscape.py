@@ -14,7 +14,7 @@ continuum enters only through the number of steps and of particles.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -145,6 +145,59 @@ class Problem:
         beyond = torch.cat([beyond, torch.zeros_like(beyond[..., :1])], -1)
         norm = (costate.p.square().sum(-1) * self.mass).sum(-1).sqrt()
         return norm / norm[..., -1:], c.unsqueeze(-1) * beyond
+
+    def two_layer(self, rho: Measure) -> tuple[Problem, LayeredMeasure]:
+        r"""Return the two-layer network with the same particles, all at depth 0.
+
+        .. math::
+
+            X(x, 1) = w_2 x + \int\!\!\int f(w_2 x, \theta)\, \rho(d\theta, t)\, dt,
+
+        the first order of the unravelled expansion (lu2020, Section 2.2).
+
+        Parameters
+        ----------
+        rho : Measure
+            The law of the deep network's particles.
+
+        Returns
+        -------
+        problem, measure : Problem, LayeredMeasure
+            The same task with one Euler step, and the law with its depth forgotten.
+        """
+        theta, weights = rho.stages(self.steps, METHODS[self.method].c)
+        b = torch.tensor(METHODS[self.method].b, dtype=weights.dtype)
+        weights = (weights * b[:, None] / self.steps).flatten(-3).unsqueeze(-2)
+        flat = LayeredMeasure(theta.flatten(-4, -2).unsqueeze(-3), weights)
+        return replace(self, steps=1, method="euler"), flat
+
+    def at_loss(self, rho: Measure, loss: Tensor) -> Problem:
+        r"""Return the task with targets moved so that `rho` has the given loss.
+
+        The residual keeps its sign and shape over the inputs and is scaled.
+
+        Parameters
+        ----------
+        rho : Measure
+            A law with positive loss here.
+        loss : Tensor
+            The wanted :math:`E(\rho) > 0`, shape (...).
+
+        Returns
+        -------
+        Problem
+
+        Raises
+        ------
+        ValueError
+            If `rho` has no loss that could be scaled.
+        """
+        residual = self.residual(rho)
+        now = 0.5 * (self.mass * residual**2).sum(-1)
+        if not (now > 0).all():
+            raise ValueError("rho: has zero loss here, which cannot be scaled to another level")
+        factor = (torch.as_tensor(loss, dtype=now.dtype) / now).sqrt().unsqueeze(-1)
+        return replace(self, y=self.y + (1.0 - factor) * residual)
 
     def derivative(self, rho: Measure, theta: Tensor) -> Tensor:
         r"""Return :math:`\delta E/\delta\rho` at probe parameters, in every layer.
