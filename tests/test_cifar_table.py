@@ -54,6 +54,32 @@ def test_the_verdict_follows_the_interval(shift, verdict):
     assert row["interval"][0] < row["difference"] < row["interval"][1]
 
 
+@pytest.mark.parametrize("more", [{"epochs": 6}, {"subset": 5000}, {"verified": False}])
+def test_reduced_runs_never_enter_the_table(more):
+    found = table.summary(pairs([0.6] * 3, **more) + pairs([0.7] * 3, how="T1", **more))
+    assert {row["verdict"] for row in found["rows"]} == {"not run"}
+    assert found["ablations"] == []
+    assert [row["method"] for row in found["reduced"]] == ["mean-field", "T1"]
+    assert all(row["paper"] is None and row["pairs"] == 3 for row in found["reduced"])
+
+
+def test_pairs_from_different_code_are_left_out_and_counted():
+    rows = pairs([0.6] * 4)
+    rows[1]["source"] = "changed"
+    row = table.summary(rows)["rows"][0]
+    assert row["seeds"] == [1, 2, 3] and row["unlike"] == 1
+    assert "3 (1 unlike)" in table.markdown([row])
+
+
+@pytest.mark.parametrize("how", ["vanilla", "mean-field"])
+def test_a_diverged_run_of_either_method_leaves_the_row_undecided(how):
+    rows = pairs([0.6] * 8)
+    assert table.summary(rows)["rows"][0]["verdict"] == "verified"
+    row = table.summary([*rows, record(how=how, seed=8, status="diverged")])["rows"][0]
+    assert row["interval"] is None and row["verdict"] == "inconclusive"
+    assert "8 (1 diverged)" in table.markdown([row])
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_fewer_than_three_pairs_are_inconclusive_and_have_no_interval(count):
     row = table.summary(pairs([0.5] * count))["rows"][0]
