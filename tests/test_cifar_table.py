@@ -3,9 +3,11 @@
 import errno
 import json
 import math
+import subprocess
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from scipy import stats
 
 from mflib.cifar import CifarError, recipe, records, table
@@ -197,14 +199,31 @@ def test_the_protocol_runs_rows_in_order_with_enough_seeds():
     assert {c.net for c in protocol("bf16", resnext=True)} == set(n for n, _ in PAPER)
 
 
-def test_committed_records_are_readable_and_made_by_real_runs():
-    from pathlib import Path
+COMMITTED = sorted((ROOT / "book" / "records" / "cifar").glob("*.json"))
 
-    folder = Path(__file__).parents[1] / "book" / "records" / "cifar"
-    for found in records.read_records(folder):
-        cfg = recipe.Config(**found["config"])
-        assert cfg.name == found["name"] and cfg.verified
-        assert found["reduced"] == cfg.reduced
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)
+def test_a_committed_record_is_whole_and_made_by_the_code_of_its_commit(path):
+    found = next(r for r in records.read_records(path.parent) if r["name"] == path.stem)
+    cfg = recipe.Config(**found["config"])
+    assert cfg.name == path.stem and cfg.verified and found["reduced"] == cfg.reduced
+    assert found["versions"]["torch"] and found["device"] and not found["modified"]
+    if found["status"] == "finished":
         last = found["epochs"][-1]
+        assert len(found["epochs"]) == cfg.epochs
         assert math.isclose(found["final"]["test_error"], last["test_error"])
-        assert len(found["epochs"]) == cfg.epochs and found["versions"]["torch"]
+
+    def git(*words):
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True)
+
+    if git("cat-file", "-e", found["commit"]).returncode:
+        pytest.skip("the commit is not in this clone")
+    code = records.source_hash(
+        lambda name: git("show", f"{found['commit']}:mflib/cifar/{name}").stdout)
+    assert code == found["source"]
+
+
+def test_records_of_the_table_were_made_in_matched_pairs():
+    found = records.read_records(ROOT / "book" / "records" / "cifar")
+    rows = [row for kind in table.summary(found).values() for row in kind]
+    assert all(row["unlike"] == 0 for row in rows)
