@@ -30,7 +30,14 @@ __all__ = ["AveragedNeuron", "GaussianLaw"]
 
 @dataclass(frozen=True)
 class AveragedNeuron(Block):
-    r"""The block :math:`f(z, (m, A)) = E\,[u\,\sigma(w\cdot z + b)]`, :math:`(u,w,b) \sim N(m, AA^\top)`.
+    r"""The block :math:`f(z, (m, A)) = E[u\,\sigma(w\cdot z + b)]` of a Gaussian law.
+
+    .. math::
+
+        f(z, (m, A)) = E[u]\, E\,\sigma(c) + \operatorname{Cov}(u, c)\, E\,\sigma'(c),
+        \qquad (u, w, b) \sim N(m, AA^\top),
+
+    and one of its particles is a whole law, the flat pair (m, A).
 
     Parameters
     ----------
@@ -133,18 +140,16 @@ class GaussianLaw:
         mass = torch.full((1,), self.scale, dtype=torch.float64)
         return CurveMeasure(theta, lambda depth: mass)
 
-    def _place(self, g: Tensor, depth: float) -> Tensor:
-        return self.mean(depth).unsqueeze(-2) + g @ self.factor.mT
-
     def _noise(self, draws: int, count: int, generator: torch.Generator, *layers: int) -> Tensor:
         require_generator(generator)
         for name, size in (("draws", draws), ("particles", count)):
             require_positive_int(name, size)
         batch = self.mean(0.0).shape[:-1]
         k = self.factor.shape[-1]
-        return torch.randn(
+        g = torch.randn(
             *layers, draws, *batch, count, k, generator=generator, dtype=torch.float64
         )
+        return g @ self.factor.mT
 
     def curves(
         self,
@@ -180,13 +185,15 @@ class GaussianLaw:
         """
         if not 0.0 <= shared <= 1.0:
             raise ValueError(f"shared: expected a correlation in [0, 1], got {shared!r}")
-        g = self._noise(draws, particles, generator)
+        noise = self._noise(draws, particles, generator)
         if shared:
             common = self._noise(draws, 1, generator)
-            g = shared**0.5 * common + (1.0 - shared) ** 0.5 * g
+            noise = shared**0.5 * common + (1.0 - shared) ** 0.5 * noise
         mass = self.scale / particles if mass is None else mass
         weights = torch.full((particles,), mass, dtype=torch.float64)
-        return CurveMeasure(lambda depth: self._place(g, depth), lambda depth: weights)
+        return CurveMeasure(
+            lambda depth: self.mean(depth).unsqueeze(-2) + noise, lambda depth: weights
+        )
 
     def layers(
         self, layers: int, particles: int, draws: int, generator: torch.Generator
@@ -196,7 +203,8 @@ class GaussianLaw:
         Returns a measure with `theta` of shape (S, ..., L, M, k), mass scale / M each.
         """
         require_positive_int("layers", layers)
-        g = self._noise(draws, particles, generator, layers)
-        theta = torch.stack([self._place(g[l], l / layers) for l in range(layers)], -3)
+        noise = self._noise(draws, particles, generator, layers)
+        means = [self.mean(l / layers).unsqueeze(-2) for l in range(layers)]
+        theta = torch.stack([m + v for m, v in zip(means, noise, strict=True)], -3)
         weights = torch.full((layers, particles), self.scale / particles, dtype=torch.float64)
         return LayeredMeasure(theta, weights)

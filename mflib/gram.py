@@ -31,7 +31,7 @@ _ROOM = 2**19
 def neuron_gram(
     block: NeuronBlock, z: Tensor, theta: Tensor, p: Tensor, chunk: int | None = None
 ) -> Tensor:
-    r"""Return the average Gram matrix of :math:`\nabla_\theta\, p_i^\top u\,\sigma(w\cdot z_i + b)`.
+    r"""Return the average Gram matrix of :math:`\nabla_\theta\, p_i^\top u\,\sigma(c_i)`.
 
     .. math::
 

@@ -17,13 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .arguments import require_tensor
 
-__all__ = ["assignment_distance", "displacement_norm", "worst_direction"]
+__all__ = ["displacement_norm", "worst_direction"]
 
 
 def _particles(axes: int) -> tuple[int, ...]:
@@ -48,7 +47,8 @@ def displacement_norm(v: Tensor, axes: int = 1) -> Tensor:
     -------
     Tensor
         Shape (...): what the coupling costs that moves every particle by v. It is at
-        least W2, and equal to it where displacements are small beside the gaps.
+        least :func:`mflib.transport.wasserstein`, and equal to it where displacements are
+        small beside the gaps between particles.
 
     Raises
     ------
@@ -110,34 +110,3 @@ def worst_direction(
     top = top * torch.where(top.sum(-1, keepdim=True) < 0, -1.0, 1.0)
     direction = (top.unsqueeze(-2) @ grads).squeeze(-2) / slope.unsqueeze(-1)
     return direction.unflatten(-1, particles.shape[-1 - axes :]), slope
-
-
-def assignment_distance(first: Tensor, second: Tensor) -> float:
-    r"""Return the exact W2 between two clouds of equally many particles, by assignment.
-
-    Parameters
-    ----------
-    first, second : Tensor
-        Shape (N, k), mass 1/N a particle.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a cloud is malformed, or the shapes differ.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    require_tensor("first", first, 2)
-    require_tensor("second", second, 2)
-    if first.shape != second.shape or first.ndim != 2:
-        raise ValueError(
-            f"second: shape {tuple(second.shape)}, expected (N, k) = {tuple(first.shape)}"
-        )
-    # differences, not |a|^2 - 2ab + |b|^2: small distances would drown in rounding
-    cost = (first.unsqueeze(1) - second.unsqueeze(0)).square().sum(-1).numpy()
-    rows, columns = linear_sum_assignment(cost)
-    return float(np.sqrt(cost[rows, columns].mean()))

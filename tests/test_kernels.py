@@ -1,0 +1,86 @@
+import math
+
+import pytest
+import torch
+
+from mflib import kernels
+from mflib.blocks import NeuronBlock
+from mflib.gram import neuron_gram
+from mflib.kernels import gaussian_plane, normal_rule, population_gram
+from mflib.spectra import Spectrum
+from problems import DOUBLE, randn
+
+CIRCLE = [(4, 0.25102017488627), (8, 0.04468608368563), (16, 0.00141737712151)]
+
+
+def circle(n):
+    angle = 2 * math.pi * torch.arange(n, dtype=DOUBLE) / n
+    return torch.stack([angle.cos(), angle.sin()], -1)
+
+
+def test_the_rule_integrates_moments_and_waves():
+    t, m = normal_rule()
+    moments = [float(m @ t**k) for k in (0, 2, 4, 6)]
+    assert moments == pytest.approx([1, 1, 3, 15], rel=1e-13)
+    assert float(m @ torch.cos(2 * t)) == pytest.approx(math.exp(-2), rel=1e-13)
+
+
+def test_the_plane_has_the_covariance_of_the_preactivations():
+    x, other = randn(3, 2), randn(4, 2, seed=1)
+    first, second, mass = gaussian_plane(x, other, 61)
+    torch.testing.assert_close((first * second) @ mass, x @ other.T + 1)
+    square = (x.square().sum(-1) + 1)[:, None].expand(3, 4)
+    torch.testing.assert_close(first.square() @ mass, square)
+    square = (other.square().sum(-1) + 1)[None].expand(3, 4)
+    torch.testing.assert_close(second.square() @ mass, square)
+
+
+def test_gram_matrices_of_polynomials_and_waves_in_closed_form():
+    x = randn(5, 3) / 2
+    cov = x @ x.T + 1
+    square = cov.diagonal()
+    torch.testing.assert_close(population_gram(x, "linear"), 2 * cov)
+    # E c^2 c'^2 = q q' + 2 k^2 and E 2c 2c' = 4k
+    quadratic = torch.outer(square, square) + 2 * cov**2 + 4 * cov**2
+    torch.testing.assert_close(population_gram(x, "quadratic"), quadratic)
+    both = torch.exp(-0.5 * (square[:, None] + square))
+    wave = both * (torch.sinh(cov) + cov * torch.cosh(cov))
+    torch.testing.assert_close(population_gram(x, "sin"), wave)
+
+
+def test_the_gram_matrix_is_the_limit_of_wide_networks():
+    x = randn(4, 3)
+    omega = randn(400_000, 5)
+    block = NeuronBlock(3, "tanh", out=1)
+    wide = neuron_gram(block, x, omega, torch.ones(4, 1, dtype=DOUBLE))
+    torch.testing.assert_close(population_gram(x), wide, rtol=0.01, atol=0.01)
+
+
+def test_quadrature_and_hermite_series_agree_to_rounding_on_the_sphere():
+    x = randn(2, 5, 4)
+    x = x / x.norm(dim=-1, keepdim=True)
+    series = Spectrum("tanh", 400).kernel(x, power=1)
+    torch.testing.assert_close(population_gram(x), series, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("n", "smallest"), CIRCLE)
+def test_smallest_eigenvalues_on_the_circle(n, smallest):
+    values = torch.linalg.eigvalsh(population_gram(circle(n)))
+    assert float(values[0]) == pytest.approx(smallest, abs=1e-13)
+
+
+def test_inputs_in_pieces_or_in_batches_give_the_same_matrix(monkeypatch):
+    x = randn(2, 5, 3)
+    whole = population_gram(x, nodes=41)
+    torch.testing.assert_close(whole[1], population_gram(x[1], nodes=41))
+    monkeypatch.setattr(kernels, "_ROOM", 1)
+    torch.testing.assert_close(population_gram(x, nodes=41), whole)
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="nodes: a trapezium"):
+        normal_rule(1)
+    with pytest.raises(ValueError, match="other: last dimension is 2"):
+        gaussian_plane(randn(3, 3), randn(3, 2))
+    with pytest.raises(ValueError, match="x: holds NaN"):
+        population_gram(torch.full((2, 2), math.nan, dtype=DOUBLE))
