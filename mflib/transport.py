@@ -43,8 +43,8 @@ def _couple(x: np.ndarray, a: np.ndarray, y: np.ndarray, b: np.ndarray, order: i
     import ot  # it imports every array library that it finds: only when needed
 
     if x.shape[1] == 1:
-        metric = ("euclidean", "sqeuclidean")[order - 1]
-        plan = ot.emd_1d(x[:, 0], y[:, 0], a / a.sum(), b / b.sum(), metric, dense=False)
+        # on a line equal quantiles are joined, whatever the order
+        plan = ot.emd_1d(x[:, 0], y[:, 0], a / a.sum(), b / b.sum(), dense=False)
         return plan.row, plan.col, plan.data
     cost = ot.dist(x, y, ("euclidean", "sqeuclidean")[order - 1])
     if len(a) == len(b) and np.ptp(np.concatenate([a, b])) <= 1e-14 * a[0]:

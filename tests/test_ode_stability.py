@@ -113,6 +113,14 @@ def test_the_gap_is_that_of_the_flows_and_batches_equal_their_members():
     torch.testing.assert_close(stability(TANH, *turned, x[2], 8).constant(), alone.constant())
 
 
+def test_the_slope_of_the_activation_enters_reach_and_growth():
+    rho, nu, x = law(1), law(2), randn(2, 3)
+    one, quarter = (stability(MatrixBlock(3, "sigmoid"), rho, nu, x, 8, s) for s in (1.0, 0.25))
+    torch.testing.assert_close(quarter.reach, one.reach / 4)
+    torch.testing.assert_close(quarter.lipschitz, one.lipschitz / 4)
+    torch.testing.assert_close(quarter.speed, one.speed)
+
+
 def test_the_speed_is_the_largest_over_both_laws_and_all_layers():
     rho, nu, x = law(1), law(2), randn(2, 3)
     found = stability(TANH, rho, nu, x, 8)
