@@ -12,7 +12,7 @@ from mpmath import iv
 from mflib.claims import (
     Bound, Claim, ClaimError, Counterexample, Identity, Limit, Rate, Reproduction,
 )
-from mflib.claims.intervals import mean_interval, slope_interval
+from mflib.claims.intervals import log_slope, mean_interval, slope_interval
 
 SIZES = 2.0 ** np.arange(4, 10)
 
@@ -132,6 +132,39 @@ def test_limits_are_equivalence_tests():
     assert measured(enclosed, 2.0, kind="limit", interval=(1.95, 2.05)).checks[0].passed
 
 
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [((1.9, 2.1), "verified"), ((1.8, 2.0), "inconclusive"), ((2.0, 2.2), "inconclusive"),
+     ((1.7, 2.3), "inconclusive"), ((1.5, 1.8), "refuted"), ((2.2, 2.5), "refuted")],
+)
+def test_an_interval_is_judged_on_both_sides_of_the_tolerance(interval, verdict):
+    check = Limit("x", 2.0, 0.1001)
+    assert measured(check, 2.0, kind="limit", interval=interval).checks[0].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("statistic", "expected"),
+    [("rms", math.sqrt(34 / 4)), ("mean", 2.5), ("geometric", 2.0)],
+)
+def test_errors_are_averaged_as_asked_without_their_sign(statistic, expected):
+    growth = np.array([1.0, 2.0, 4.0])
+    errors = np.array([[1.0], [-1.0], [-4.0], [4.0]]) * growth
+    value = slope_interval(SIZES[:3], errors, statistic)[2]
+    assert value == pytest.approx(expected * growth)
+
+
+def test_small_numbers_of_seeds_widen_the_interval_by_students_factor():
+    errors = noise(np.random.default_rng(4), -0.5, seeds=5)
+    slope, (lo, hi), _ = slope_interval(SIZES, errors)
+    rng = np.random.default_rng(9)
+    slopes = np.array([
+        log_slope(SIZES, np.sqrt((errors[rng.integers(5, size=5)] ** 2).mean(0)))
+        for _ in range(20_000)])
+    plain = np.quantile(slopes, [0.0005, 0.9995]) - slope
+    factor = 8.610 / 3.2905 * math.sqrt(5 / 4)  # Student with 4 degrees of freedom
+    assert [lo - slope, hi - slope] == pytest.approx(factor * plain, rel=0.15)
+
+
 def test_the_mean_interval_is_students():
     mean, (lo, hi) = mean_interval(np.array([1.0, 2.0, 3.0]))
     assert mean == 2.0 and hi - mean == pytest.approx(31.599 / np.sqrt(3), rel=1e-3)
@@ -175,6 +208,12 @@ def test_counterexample_rule(relation, left, right, verdict):
     assert measured(check, left, right, kind="counterexample").checks[0].verdict == verdict
 
 
+def test_an_enclosure_reports_its_middle_and_its_ends():
+    check = Counterexample("instance", "sentence", "<=")
+    outcome = measured(check, (3.0, 4.0), 1.0, kind="counterexample").checks[0].outcome
+    assert (outcome.measured, outcome.interval) == (3.5, (3.0, 4.0))
+
+
 def test_a_sentence_is_refuted_only_with_premises_that_hold_and_a_control_that_holds():
     def build(premise, control):
         made = claim("counterexample")
@@ -197,6 +236,22 @@ def test_a_reproduction_reports_whichever_way():
                           ([-1.0, 1.0] * 5, "inconclusive")):
         made = measured(Reproduction("gain"), data, kind="reproduction", control=([-1.0, -1.1] * 9,))
         assert made.checks[0].verdict == verdict and made.expected is None
+    # an interval that touches one side only, at a value other than 0
+    for interval, verdict in (((0.6, 0.9), "verified"), ((0.4, 0.9), "inconclusive"),
+                              ((0.1, 0.4), "refuted")):
+        check = Reproduction("gain", ">", 0.5)
+        measured(check, 0.5, kind="reproduction", interval=interval)
+        assert check.verdict == verdict
+    below = Reproduction("cost", "<", 0.5)
+    assert measured(below, 0.2, kind="reproduction", interval=(0.1, 0.4)).checks[0].verdict == (
+        "verified")
+
+
+def test_an_open_question_asks_its_controls_for_a_clear_no():
+    for control, flipped in (([-1.0, -1.1] * 9, True), ([1.0, 1.1] * 9, False)):
+        made = measured(Reproduction("gain"), [1.0, 1.1] * 9, kind="reproduction",
+                        control=(control,))
+        assert made.controls[0].flipped is flipped
 
 
 # claims

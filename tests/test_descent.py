@@ -43,6 +43,35 @@ def test_the_pairing_is_the_slope_of_the_loss():
     assert float(pair_along(TASK, RHO, direction, phi)) == pytest.approx(slope, rel=1e-4)
 
 
+def test_the_bump_has_mean_one_and_the_stated_centre_and_width():
+    t = (torch.arange(400, dtype=DOUBLE) + 1) / 400
+    phi = bump(400, 0.4, 0.05)
+    mean = float((phi * t).mean())
+    assert float(phi.mean()) == pytest.approx(1.0)
+    assert mean == pytest.approx(0.4, abs=1e-6)
+    assert float((phi * (t - mean) ** 2).mean()) ** 0.5 == pytest.approx(0.05, rel=1e-6)
+
+
+def test_a_layer_of_another_mass_is_divided_by_it():
+    heavy = LayeredMeasure(RHO.theta, 2.5 * RHO.weights)
+    direction = descent_direction(TASK, heavy, 10, generator())
+    phi = torch.zeros(L, dtype=DOUBLE)
+    phi[10] = L
+    p = TASK.adjoint(heavy)[1].p[11]
+    assert float(pair_along(TASK, heavy, direction, phi)) == pytest.approx(
+        -float(p.square().sum(-1).mean()), rel=1e-8)
+
+
+def test_the_misfit_is_relative_and_of_order_one_when_neurons_cannot_meet_the_target():
+    direction = descent_direction(TASK, RHO, 10, generator(), features=6)
+    trajectory, costate = TASK.adjoint(RHO)
+    X = trajectory.X[10]
+    target = BLOCK.field(X, RHO.theta[10], RHO.weights[10]) - costate.p[11]
+    reached = BLOCK.field(X, direction.theta, direction.weights)
+    expected = float((reached - target).norm() / target.norm())
+    assert float(direction.misfit) == pytest.approx(expected, rel=1e-3, abs=1e-12)
+
+
 def test_a_batch_equals_its_members():
     rho = gaussian_measure(L, 3, BLOCK.k, generator(2), batch=(2,))
     task = Problem(BLOCK, randn(2, 6, 2), randn(2, 6, seed=1), steps=L)
