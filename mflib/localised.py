@@ -25,11 +25,13 @@ import torch
 from torch import Tensor
 
 from .arguments import require_tensor
+from .rademacher import random_signs
 
 __all__ = [
     "KernelBall",
     "fixed_point",
     "kl_supremum",
+    "local_trial",
     "spectral_formula",
     "worst_interpolant",
 ]
@@ -165,6 +167,62 @@ def worst_interpolant(
     rest = test - cross @ solved[:, :-1]
     width = torch.linalg.eigvalsh(0.5 * (rest + rest.mT))[-1] / len(test)
     return float(width * (size - y @ solved[:, -1]))
+
+
+def local_trial(
+    kernel: Tensor,
+    labels: Tensor,
+    sizes: list[int],
+    test: int,
+    size: float,
+    generator: torch.Generator,
+    draws: int = 64,
+) -> Tensor:
+    r"""Return complexities and errors of the least-norm interpolant for every n.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        K on all points, shape (points, points); the last `test` of them are test points.
+    labels : Tensor
+        Shape (2, points): labels of the ball, then others for the same points.
+    sizes : list of int
+        Sample sizes n, taken from the first points.
+    test : int
+        Test points.
+    size : float
+        :math:`\rho^2`.
+    generator : torch.Generator
+        For the signs.
+    draws : int
+        Sign vectors.
+
+    Returns
+    -------
+    Tensor
+        Shape (sizes, 5): fixed point of the local complexity, complexity without
+        localisation, :func:`worst_interpolant`, and the mean squared test error for
+        both labels.
+
+    Raises
+    ------
+    ValueError
+        If a sample overlaps the test points.
+    """
+    if max(sizes) + test > len(kernel):
+        raise ValueError(
+            f"sizes: {max(sizes)} and {test} test points are more than {len(kernel)}"
+        )
+    rows = []
+    for n in sizes:
+        k, cross, y = kernel[:n, :n], kernel[-test:, :n], labels[:, :n]
+        ball = KernelBall(k, y[0], size, random_signs(n, draws, generator))
+        local = fixed_point(lambda e, ball=ball: float(ball.supremum(e).mean()))
+        whole = float(ball.supremum(1e6).mean())
+        worst = worst_interpolant(k, cross, kernel[-test:, -test:], y[0], size)
+        miss = cross @ torch.linalg.solve(k, y.mT) - labels[:, -test:].mT
+        rows.append([local, whole, worst, *miss.square().mean(0).tolist()])
+    return torch.tensor(rows, dtype=kernel.dtype)
 
 
 def kl_supremum(

@@ -11,6 +11,7 @@ from mflib.localised import (
     KernelBall,
     fixed_point,
     kl_supremum,
+    local_trial,
     spectral_formula,
     worst_interpolant,
 )
@@ -104,6 +105,25 @@ def test_no_interpolant_of_the_ball_is_worse_than_the_worst():
     assert worst_interpolant(kernel, cross, far, 100 * y, size) < 0
 
 
+def test_a_trial_reports_what_its_parts_compute():
+    x = sphere(30, 3)
+    kernel, noise = SPECTRUM.kernel(x), randn(30, seed=4)
+    labels = torch.stack([kernel @ (0.1 * randn(30, seed=3)), noise])
+    (row,) = local_trial(kernel, labels, [9], 12, 2.0, generator())
+    k, cross, signs = kernel[:9, :9], kernel[18:, :9], random_signs(9, 64, generator())
+    ball = KernelBall(k, labels[0, :9], 2.0, signs)
+    plain = (2.0 * torch.einsum("bi,ij,bj->b", signs, k, signs)).sqrt().mean() / 9
+    # without localisation only the centre is taken off
+    assert float(row[1]) == pytest.approx(
+        float(plain - (signs @ labels[0, :9] / 9).mean()), rel=1e-9)
+    assert float(row[0]) == pytest.approx(float(ball.supremum(float(row[0])).mean()))
+    worst = worst_interpolant(k, cross, kernel[18:, 18:], labels[0, :9], 2.0)
+    assert float(row[2]) == pytest.approx(worst)
+    for column, y in ((3, labels[0]), (4, noise)):
+        miss = cross @ torch.linalg.solve(k, y[:9]) - y[18:]
+        torch.testing.assert_close(row[column], miss.square().mean())
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -111,6 +131,7 @@ def test_no_interpolant_of_the_ball_is_worse_than_the_worst():
         lambda: KernelBall(torch.eye(3).double(), 9 + randn(3), 1.0, randn(2, 3)),
         lambda: KernelBall(torch.eye(3).double(), randn(2), 9.0, randn(2, 3)),
         lambda: worst_interpolant(torch.eye(3).double(), randn(2, 4), randn(2, 2), randn(3), 1.0),
+        lambda: local_trial(torch.eye(5).double(), randn(2, 5), [4], 2, 9.0, generator()),
         lambda: kl_supremum(randn(9), randn(3), 1.0, 1.0, 1.0, randn(3)),
     ],
 )
