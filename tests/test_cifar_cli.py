@@ -131,6 +131,10 @@ def test_the_table_speaks_json_and_markdown(tmp_path, capsys):
         (("--device", "cuda:77"), "is not here"),
         (("--together", "0"), "at least one run"),
         (("--minutes", "-1"), "positive"),
+        (("--scheduler", "host"), "is not like tcp://host:8786"),
+        (("--scheduler", "tcp://host:8786", "--minutes", "3"), "for one machine"),
+        (("--checkpoints", "/dev/null/x"), "/dev/null/x: cannot be written"),
+        (("--out", "/dev/null/x"), "/dev/null/x: cannot be written"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_two(files, tmp_path, capsys, extra, expected):

@@ -286,22 +286,35 @@ def test_capture_leaves_the_state_alone_and_replays_each_batch_size(monkeypatch)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("how", ["vanilla", "mean-field", "random-reorder"])
-def test_on_a_gpu_graphs_equal_plain_steps_and_resume_to_the_same_bits(how, tmp_path):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("how", ["vanilla", "T1", "random-reorder", "bracket"])
+def test_on_a_gpu_graphs_equal_plain_steps_and_resume_to_the_same_bits(how, precision):
     from mflib.cifar.runner import pick_device
 
     store = random_store(device=pick_device("cuda"))
-    plain = make(how, store=store)
+    graphs = finish(make(how, store=store, precision=precision))
+    plain = make(how, store=store, precision=precision)
     plain.stream = None  # the same function, called as it is
-    graphs, cpu = finish(make(how, store=store)), finish(make(how))
     assert same(graphs, finish(plain))
-    torch.testing.assert_close(graphs.theta.cpu(), cpu.theta, rtol=1e-2, atol=1e-2)
-    part = make(how, store=store)
+    part = make(how, store=store, precision=precision)
     for _ in range(3):
         part.step()
-    resumed = make(how, store=store)
+    resumed = make(how, store=store, precision=precision)
     resumed.restore(part.state())
     assert same(finish(resumed), graphs)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("how", ["vanilla", "T1", "bracket"])
+def test_on_a_gpu_a_step_equals_the_step_on_the_cpu(how):
+    from mflib.cifar.runner import pick_device
+
+    ours, theirs = make(how, store=random_store(device=pick_device("cuda"))), make(how)
+    ours.step(), theirs.step()
+    ours.state()  # waits for the stream
+    for name in ("theta", "momentum", "stats", "tau"):
+        here, there = getattr(ours, name).detach().cpu(), getattr(theirs, name).detach()
+        torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-4)
 
 
 def test_shuffling_never_keeps_an_order_and_leaves_the_run_alone(monkeypatch):

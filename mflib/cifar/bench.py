@@ -106,10 +106,10 @@ def _wait(device: torch.device) -> None:
 
 
 def _rate(step: Callable[[], int], device: torch.device, seconds: float) -> float:
-    """Images per second of repeated steps, at least two, for about `seconds`."""
+    """Images per second of repeated steps for about `seconds`."""
     _wait(device)
     images, count, began = 0, 0, time.perf_counter()
-    while count < 2 or time.perf_counter() - began < seconds:
+    while count < 1 or time.perf_counter() - began < seconds:
         images += step()
         count += 1
         if count % 16 == 0:
@@ -295,7 +295,7 @@ _KINDS = {"convolutions": ("conv",), "batch norm": ("batch_norm",),
           "ReLU": ("relu", "threshold", "clamp")}
 
 
-def time_shares(run: Run, steps: int = 3) -> dict[str, float]:
+def time_shares(run: Run, steps: int = 2) -> dict[str, float]:
     """Return which share of a step's computing time each kind of operation takes."""
     found = _profiled(run, steps)
     cuda = run.device.type == "cuda"

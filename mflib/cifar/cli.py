@@ -17,7 +17,7 @@ from .architectures import NETWORKS
 from .meanfield import METHODS
 from .protocol import protocol
 from .recipe import Config, config
-from .records import checkout, checkpoint_path, committed, read_records, write
+from .records import checkout, checkpoint_path, committed, prepare, read_records, write
 from .runner import Place, run_all, written
 
 __all__ = ["main"]
@@ -190,6 +190,7 @@ def _execute(
     if not configs:
         print("nothing is missing")
         return 0
+    prepare(Path(options.out))
     if client is not None:
         from .cluster import run_on_cluster
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,8 @@ def connect(scheduler: str, timeout: float = 20.0) -> Any:
     CifarError
         If dask is not installed, the scheduler does not answer, or it has no worker.
     """
+    if not re.search(r"[^:/]+:\d+$", scheduler):
+        raise CifarError(f"scheduler: {scheduler!r} is not like tcp://host:8786")
     try:
         from distributed import Client
     except ImportError:

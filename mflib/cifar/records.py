@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import lru_cache
@@ -27,8 +28,8 @@ from .recipe import Config
 
 __all__ = [
     "SCHEMA", "SOURCES", "checkout", "checkpoint_path", "circumstances", "committed",
-    "describe", "device_name", "drop_checkpoint", "load_checkpoint", "provenance",
-    "read_records", "save_checkpoint", "source_hash", "write", "write_record",
+    "describe", "device_name", "drop_checkpoint", "load_checkpoint", "prepare",
+    "provenance", "read_records", "save_checkpoint", "source_hash", "write", "write_record",
 ]
 
 #: Version of a record.
@@ -38,6 +39,23 @@ SCHEMA = 1
 SOURCES = (
     "architectures", "bracket", "data", "meanfield", "nets", "recipe", "store", "train",
 )
+
+
+def prepare(folder: Path) -> None:
+    """Make a folder and see that it can be written, before hours are spent.
+
+    Raises
+    ------
+    CifarError
+        If it cannot.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise CifarError(
+            f"{folder}: cannot be written ({error.strerror}); name another folder"
+        ) from None
 
 
 def write(path: Path, content: bytes) -> None:
@@ -250,16 +268,18 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def source_hash(read: Callable[[str], bytes]) -> str:
+def source_hash(read: Callable[[str], bytes], names: tuple[str, ...] = SOURCES) -> str:
     """Return a short hash of the code that decides the numbers of a run.
 
     Parameters
     ----------
     read : callable
         Returns the content of a file of this folder by its name.
+    names : tuple of str
+        The modules that count.
     """
     digest = hashlib.sha256()
-    for name in SOURCES:
+    for name in names:
         digest.update(read(f"{name}.py"))
     return digest.hexdigest()[:12]
 

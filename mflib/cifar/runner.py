@@ -21,6 +21,7 @@ from .records import (
     describe,
     drop_checkpoint,
     load_checkpoint,
+    prepare,
     provenance,
     save_checkpoint,
     write_record,
@@ -229,6 +230,7 @@ def run_group(
     provenance()
     store = _store(configs[0], place, device)
     work, finished = Path(place.work), []
+    prepare(work)
     runs = []
     for cfg in configs:
         run = Run(cfg, store)
