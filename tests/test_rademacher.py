@@ -74,6 +74,16 @@ def test_a_heavy_tail_reaches_any_value_and_a_gaussian_does_not():
     assert max(light) <= math.sqrt(0.2)
 
 
+def test_the_heavy_tail_spends_the_whole_radius():
+    law, cut = stats.t(3), 20.0
+    mass, mean = heavy_tail_member(law, 0.1, cut)
+    p = law.cdf(2 * cut) - law.cdf(cut)
+    spent = mass * math.log(mass / p) + (1 - mass) * math.log((1 - mass) / (1 - p))
+    assert spent == pytest.approx(0.1, rel=1e-6)
+    conditional = law.expect(lambda a: a, lb=cut, ub=2 * cut, conditional=True)
+    assert mean == pytest.approx(conditional, rel=1e-6)
+
+
 def test_no_member_of_the_ball_exceeds_the_dual():
     t = randn(60)
     top = float(ball_supremum(t.square(), 0.2).dual)

@@ -93,6 +93,21 @@ def test_the_first_step_of_adam_has_the_size_of_the_rate():
         )
 
 
+def test_adam_equals_the_optimiser_of_torch_with_a_linear_schedule():
+    x, y, params = problem()
+    leaves = [p.clone().requires_grad_() for p in params]
+    optimiser = torch.optim.Adam(leaves, lr=0.02)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: 1 - k / 12)
+    for _ in range(12):
+        optimiser.zero_grad()
+        (0.5 * (predict(NET, leaves, x) - y).square().mean(1)).sum().backward()
+        optimiser.step()
+        schedule.step()
+    ours, _ = adam(NET, params, x, y, steps=12, rate=0.02)
+    for mine, theirs in zip(ours, leaves, strict=True):
+        torch.testing.assert_close(mine, theirs.detach(), rtol=1e-9, atol=1e-10)
+
+
 def test_training_separates_an_easy_spiral():
     x, y = two_spirals(60, generator(3), degrees=180.0, noise=0.1, runs=2)
     net = SpiralNet(depth=4, width=16)
