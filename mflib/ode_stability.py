@@ -103,22 +103,34 @@ class Stability:
         wide = distance.repeat_interleave(steps // (2 * layers), -1)
         return (pairs * wide.unsqueeze(-1)).sum(-2)
 
-    def hoelder(self, distance: Tensor) -> Tensor:
-        r"""Return the bound of the gap at every depth, shape (..., T+1, n).
+    def crossing(self, distance: Tensor) -> Tensor:
+        r"""Return :math:`4^{1/3}\, G(t)\, (\bar m\, W_2)^{2/3}`, shape (..., T+1, n).
 
-        .. math::
-
-            C\, W_2 + 4^{1/3}\, G(t)\, (\bar m\, W_2)^{2/3},
-            \qquad \bar m = \max(\bar m_\rho, \bar m_\nu).
+        It bounds what the mass costs that an optimal coupling carries across depth t,
+        with :math:`\bar m = \max(\bar m_\rho, \bar m_\nu)`.
 
         Parameters
         ----------
         distance : Tensor
             :math:`W_2`, shape (...).
         """
-        crossing = 4 ** (1 / 3) * (self.density.amax(-1) * distance) ** (2 / 3)
-        smooth = (self.constant() * distance.unsqueeze(-1)).unsqueeze(-2)
-        return smooth + self.speed * crossing[..., None, None]
+        mass = 4 ** (1 / 3) * (self.density.amax(-1) * distance) ** (2 / 3)
+        return self.speed * mass[..., None, None]
+
+    def hoelder(self, distance: Tensor) -> Tensor:
+        r"""Return the bound of the gap at every depth, shape (..., T+1, n).
+
+        .. math::
+
+            C\, W_2 + 4^{1/3}\, G(t)\, (\bar m\, W_2)^{2/3}
+
+        Parameters
+        ----------
+        distance : Tensor
+            :math:`W_2`, shape (...).
+        """
+        smooth = self.constant() * distance.unsqueeze(-1)
+        return smooth.unsqueeze(-2) + self.crossing(distance)
 
 
 def stability(
