@@ -170,6 +170,24 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path):
     assert not (tmp_path / "evil.bin").exists()
 
 
+def test_files_that_are_there_are_not_fetched_again(tmp_path, monkeypatch):
+    import pooch
+
+    monkeypatch.setattr(pooch, "retrieve", None)
+    write_files(tmp_path / "cifar-10-batches-bin")
+    assert data.download("cifar10", tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize("cut", [10, 200])
+def test_a_damaged_archive_is_one_clear_error(tmp_path, cut):
+    files = write_files(tmp_path / "made" / "cifar-10-batches-bin")
+    members = {f"{files.name}/{p.name}": p.read_bytes() for p in files.iterdir()}
+    archive = _archive(tmp_path / "a.tar.gz", members)
+    archive.write_bytes(archive.read_bytes()[:-cut] if cut > 100 else b"x" * cut)
+    with pytest.raises(CifarError, match="a.tar.gz cannot be unpacked"):
+        data.unpack(archive, tmp_path / "inner", "cifar10")
+
+
 def test_without_a_network_the_error_names_the_folder(tmp_path, monkeypatch):
     import pooch
 

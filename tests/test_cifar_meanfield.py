@@ -35,6 +35,15 @@ def test_steps_start_where_the_method_says(name):
             torch.testing.assert_close(h, torch.full((m,), (total or m) / m))
 
 
+def test_the_steps_of_any_depths_are_what_the_method_says():
+    tau = torch.tensor([0.5, 1.25, 2.0, 0.25, 0.5])
+    got = {name: torch.cat(steps(method(name), tau, MOVABLE)).tolist()
+           for name in ("mean-field", "free-steps", "fixed-total")}
+    assert got["mean-field"] == [0.5, 0.75, 0.75, 0.25, 0.25]
+    assert got["free-steps"] == tau.tolist()
+    assert got["fixed-total"] == pytest.approx([0.75, 1.125, 1.125, 1.0, 1.0])
+
+
 def test_blocks_are_sorted_by_tau_within_their_stage():
     tau, order, moved = _order_of([3.0, 1.0, 2.0, 1.0, 2.0])
     assert tau == [1.0, 2.0, 3.0, 1.0, 2.0]

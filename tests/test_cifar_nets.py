@@ -107,6 +107,16 @@ def test_a_step_multiplies_the_residual_branch():
     torch.testing.assert_close(net(theta, stats.clone(), x, heights), without)
 
 
+def test_a_step_scales_its_own_block_and_no_other():
+    net, theta, stats, x, _ = _problem(residual("two", (2,), (4,), 5, size=8))
+    heights = torch.tensor([0.3, 1.7], dtype=x.dtype)
+    with torch.no_grad():
+        scaled = theta.clone()
+        net.views(scaled)["stack0"][1].mul_(heights[:, None, None, None, None])
+    torch.testing.assert_close(
+        net(theta, stats.clone(), x, [heights]), net(scaled, stats.clone(), x))
+
+
 @pytest.mark.parametrize("name", ["mean-field", "T1", "fixed-total", "free-steps"])
 def test_gradient_in_tau_equals_finite_differences(name):
     net, theta, stats, x, y = _problem(TOYS["basic"])

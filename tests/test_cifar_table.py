@@ -11,8 +11,9 @@ import pytest
 from conftest import ROOT
 from scipy import stats
 
-from mflib.cifar import CifarError, recipe, records, table
+from mflib.cifar import CifarError, bench, recipe, records, table
 from mflib.cifar.protocol import PAPER, protocol
+from mflib.claims.intervals import LEVEL, mean_interval
 
 
 def record(net="resnet20", how="vanilla", seed=0, error=8.0, status="finished", **more):
@@ -117,6 +118,18 @@ def test_ablations_are_compared_with_vanilla():
     assert "T1" in table.markdown(found["ablations"], "ablations")
 
 
+def test_the_level_is_that_of_the_whole_book():
+    assert table.LEVEL == LEVEL == 0.999
+
+
+@pytest.mark.parametrize("count", [3, 4, 8])
+def test_the_interval_is_never_narrower_than_students(count):
+    values = np.random.default_rng(count).normal(0.3, 0.2, count)
+    low, high = table.paired_interval(values)
+    mean, (student_low, student_high) = mean_interval(values)
+    assert low <= student_low + 1e-6 < mean < student_high - 1e-6 <= high
+
+
 @pytest.mark.parametrize("freedom", [1, 2, 7, 30])
 def test_student_quantiles_equal_scipy(freedom):
     got = table._student(0.9995, freedom)
@@ -177,6 +190,43 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(CifarError, match="damaged checkpoint"):
         records.load_checkpoint(tmp_path, cfg)
+
+
+def test_a_checkpoint_begun_by_other_code_is_refused(tmp_path, monkeypatch):
+    cfg = recipe.config("resnet20", "vanilla", 0)
+    records.save_checkpoint(tmp_path, cfg, {"epoch": 1})
+    monkeypatch.setattr(records, "_SOURCE", "changed")
+    with pytest.raises(CifarError, match="begun by other code.*delete it"):
+        records.load_checkpoint(tmp_path, cfg)
+
+
+def test_dropping_a_checkpoint_takes_what_a_killed_process_left(tmp_path):
+    cfg, other = (recipe.config("resnet20", "vanilla", seed) for seed in (0, 1))
+    for each in (cfg, other):
+        records.save_checkpoint(tmp_path, each, {})
+        path = records.checkpoint_path(tmp_path, each)
+        (tmp_path / f".{path.name}.123.part").write_bytes(b"half")
+    records.drop_checkpoint(tmp_path, cfg)
+    left = records.checkpoint_path(tmp_path, other).name
+    assert {p.name for p in tmp_path.iterdir()} == {left, f".{left}.123.part"}
+
+
+def test_measurements_of_speed_are_read_and_shown(tmp_path):
+    assert bench.read(tmp_path) == []
+    (tmp_path / "bench").mkdir()
+    rate = {"eager": 100.0, "alone": 150.0, "together": 1600.0}
+    found = {"schema": 1, "net": "resnet20", "device": "a card", "precision": "bf16",
+             "images_per_second": rate, "runs_together": 16, "ratio_alone": 1.5,
+             "ratio_together": 16.0, "time_shares": {"convolutions": 0.5},
+             "fraction_of_matrix_rate": 0.04}
+    (tmp_path / "bench" / "a.json").write_text(json.dumps(found))
+    assert bench.read(tmp_path) == [found]
+    assert "| a card | bf16 | 100 | 150 | 1,600 (16 runs) | 1.50 | 16.00 |" in (
+        bench.markdown([found]))
+    assert records.read_records(tmp_path) == []
+    (tmp_path / "bench" / "b.json").write_text("{")
+    with pytest.raises(CifarError, match="b.json: is no measurement"):
+        bench.read(tmp_path)
 
 
 def test_the_recipe_is_the_papers():

@@ -65,6 +65,31 @@ def test_steps_equal_torch_sgd_on_modules_over_two_epochs():
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+def test_the_test_error_counts_every_test_image_once():
+    run = make("frozen-order", store=random_store(50, tests=530))
+    with torch.no_grad():
+        run.tau.add_(torch.rand(5, generator=torch.Generator().manual_seed(1)))
+    while not run.at_end:
+        run.step()
+    heights = steps(run.how, run.tau.detach(), run.movable)
+    with torch.no_grad():
+        x = run.store.test_batch(0, 530, torch.float32)
+        guess = NET(run.theta, run.stats, x, heights, training=False).argmax(1)
+    wrong = int((guess != run.store.test_labels).sum())
+    before = run.stats.clone()
+    assert int(run.errors()) == wrong and 0 < wrong < 530
+    assert run.stats.equal(before)
+    assert run.close_epoch(run.errors())["test_error"] == pytest.approx(100 * wrong / 530)
+
+
+def test_the_record_keeps_the_last_error_and_the_best_beside_it():
+    run = finish(make("vanilla"))
+    for entry, error in zip(run.history, (70.0, 50.0, 60.0), strict=True):
+        entry["test_error"] = error
+    final = records.describe(run)["final"]
+    assert (final["test_error"], final["best_error"], final["best_epoch"]) == (60.0, 50.0, 2)
+
+
 def test_pairs_share_initialisation_and_data_order():
     vanilla, meanfield = make("vanilla"), make("mean-field")
     assert vanilla.theta.equal(meanfield.theta)

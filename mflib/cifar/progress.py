@@ -65,7 +65,7 @@ class Progress:
         loss = "  diverged" if diverged else f"  loss {entry['loss']:.3f}"
         line = f"{run.cfg.name}  epoch {entry['epoch']}/{run.cfg.epochs}{loss}{shown}"
         if self._bar is not None:
-            self._bar.console.print(line, highlight=False)
+            self._bar.console.print(line, highlight=False, soft_wrap=True)
         else:
             left = (self.total - self.images) / max(self.rate, 1e-9)
             print(
