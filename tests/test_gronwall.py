@@ -105,6 +105,33 @@ def test_the_bounds_are_attained_in_a_limit():
     assert float(slope * w) <= float(costate)
 
 
+def test_the_head_s_curvature_is_attained_by_a_steep_head():
+    net, theta, _, x, w = attained()
+    steep = 200.0  # and a bias that puts the head where tanh bends most
+    omega = torch.tensor([[1.0, steep, 0, math.atanh(1 / math.sqrt(3)) - steep]], dtype=DOUBLE)
+    y = torch.zeros(1, dtype=DOUBLE)
+    _, slope = worst_direction(lambda t: net.backward(t, omega, x, y).costate.p[0, 0], theta, 2)
+    _, costate = gronwall_bounds(net, theta, omega, x, 1e-9)
+    assert float(slope * 1e-9 / costate) == pytest.approx(1, abs=0.03)
+
+
+def test_the_bounds_by_hand_for_one_particle():
+    net = ScaledResNet(2, "tanh", alpha=0.5)
+    theta = torch.tensor([[[3.0, 4, 0, 2, 7]], [[0, 1, 2, 0, 7]]], dtype=DOUBLE)  # |u| 5, 1; |w| 2
+    omega = torch.tensor([[-2.0, 0, 3, 1]], dtype=DOUBLE)
+    x, w = torch.tensor([[0.6, 0.8]], dtype=DOUBLE), 0.1
+    growth = 0.5 * (5 * 2 + 1 * 2) / 2
+    r = math.sqrt(1 + (1 + 0.5 * 3 + 0.5 * w) ** 2)
+    state = math.exp(growth) * 0.5 * math.sqrt(1 + r**2 * (25 + 1) / 2) * w
+    H = math.sqrt(((KAPPA * r * 10 + 7) ** 2 + (KAPPA * r * 2 + 3) ** 2) / 2)
+    h = math.sqrt((7**2 + 3**2) / 2)
+    bend = KAPPA * (5 * 4 + 1 * 4) / 2 * state + H * w + w**2 / 2
+    costate = KAPPA * 2 * 9 * state + 0.5 * 6 * math.exp(growth) * bend
+    costate = math.exp(growth + 0.5 * h * w + 0.25 * w**2) * costate
+    bounds = gronwall_bounds(net, theta, omega, x, w)
+    assert [float(b) for b in bounds] == pytest.approx([state, costate], rel=1e-12)
+
+
 def test_bounds_grow_with_scale_and_distance_and_vanish_with_them():
     theta, omega = particles()
     small = gronwall_bounds(NET, theta, omega, X, 0.0)
