@@ -10,11 +10,14 @@ to the initial one obeys, with :math:`\Phi` the functional derivative of the los
     \mathcal L = \Delta - \omega\cdot\nabla, \qquad
     D_t = \log\frac{d\tau_t}{d\tau_0}(\omega_t),
 
-and likewise for the encoder, depth by depth. Nothing is approximated but time.
+and likewise for the encoder, depth by depth. Nothing is approximated but time. What a
+particle feels is the :class:`Field` of both laws, so test points without mass may be
+carried along.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,87 +26,34 @@ from torch import Tensor
 from .activations import Activation
 from .arguments import require_positive_int, require_tensor
 from .blocks import NeuronBlock
+from .cloud import Cloud
 from .gram import neuron_gram
-from .kl import kl_from_ratio
 from .measures import LayeredMeasure
 from .ode import adjoint, flow
 from .ornstein_uhlenbeck import drift
 
-__all__ = ["CarriedFlow", "Cloud", "Run"]
+__all__ = ["CarriedFlow", "Field", "Run"]
 
 
 @dataclass(frozen=True)
-class Cloud:
-    r"""The particles of both laws with their log-density ratios.
+class Field:
+    r"""What both laws do to a particle, by the states and costates of the data.
 
     Attributes
     ----------
-    omega : Tensor
-        Predictor particles, shape (..., K, d+2).
-    omega_ratio : Tensor
-        :math:`\log d\tau_t/d\tau_0` at them, shape (..., K).
-    theta : Tensor or None
-        Encoder particles, shape (..., L, M, 2d+1); None is the frozen encoder of a
-        symmetrised start, :math:`Z_\nu(x, s) = x`.
-    theta_ratio : Tensor or None
-        :math:`\log d\nu^s_t/d\nu^s_0` at them, shape (..., L, M).
+    z : Tensor
+        :math:`Z_\nu(x_i, 1)`, shape (..., n, d).
+    outputs : Tensor
+        :math:`f_{\tau,\nu}(x_i)`, shape (..., n).
+    states, costates : Tensor or None
+        :math:`Z_l` before each layer and p at its end, shape (..., L, n, d); None for a
+        frozen encoder.
     """
 
-    omega: Tensor
-    omega_ratio: Tensor
-    theta: Tensor | None = None
-    theta_ratio: Tensor | None = None
-
-    @classmethod
-    def start(cls, omega: Tensor, theta: Tensor | None = None) -> Cloud:
-        """Return the cloud at time 0, where every ratio is 0."""
-        require_tensor("omega", omega, 2)
-        if theta is None:
-            return cls(omega, torch.zeros_like(omega[..., 0]))
-        require_tensor("theta", theta, 3)
-        return cls(
-            omega, torch.zeros_like(omega[..., 0]),
-            theta, torch.zeros_like(theta[..., 0]),
-        )
-
-    def moved(self, h: Tensor | float, velocity: Cloud) -> Cloud:
-        """Return this cloud plus `h` (one a batch entry) times a velocity."""
-        h = torch.as_tensor(h, dtype=torch.float64)
-
-        def add(value: Tensor | None, rate: Tensor | None, inner: int) -> Tensor | None:
-            if value is None:
-                return None
-            return value + h.reshape(h.shape + (1,) * inner) * rate
-
-        return Cloud(
-            add(self.omega, velocity.omega, 2),
-            add(self.omega_ratio, velocity.omega_ratio, 1),
-            add(self.theta, velocity.theta, 3),
-            add(self.theta_ratio, velocity.theta_ratio, 2),
-        )
-
-    def particles(
-        self, omega: slice = slice(None), theta: slice = slice(None)
-    ) -> Cloud:
-        """Return the cloud of the selected particles."""
-        if self.theta is None:
-            return Cloud(self.omega[..., omega, :], self.omega_ratio[..., omega])
-        return Cloud(
-            self.omega[..., omega, :], self.omega_ratio[..., omega],
-            self.theta[..., theta, :], self.theta_ratio[..., theta],
-        )
-
-    @property
-    def kl_predictor(self) -> Tensor:
-        r""":math:`KL(\tau_t\|\tau_0)`, the average over all particles, shape (...)."""
-        return kl_from_ratio(self.omega_ratio)
-
-    @property
-    def kl_encoder(self) -> Tensor:
-        r""":math:`KL(\nu_t\|\nu_0)`, averaged over particles and depth, shape (...)."""
-        if self.theta_ratio is None:
-            return torch.zeros_like(self.omega_ratio[..., 0])
-        return kl_from_ratio(self.theta_ratio).mean(-1)
+    z: Tensor
+    outputs: Tensor
+    states: Tensor | None = None
+    costates: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +81,18 @@ class Run:
     outputs: Tensor
 
 
+def _runge_kutta(
+    velocity: Callable[[Cloud], Cloud], cloud: Cloud, h: Tensor | float
+) -> Cloud:
+    half = 0.5 * torch.as_tensor(h, dtype=torch.float64)
+    k1 = velocity(cloud)
+    k2 = velocity(cloud.moved(half, k1))
+    k3 = velocity(cloud.moved(half, k2))
+    k4 = velocity(cloud.moved(2 * half, k3))
+    cloud = cloud.moved(half / 3, k1).moved(2 * half / 3, k2)
+    return cloud.moved(2 * half / 3, k3).moved(half / 3, k4)
+
+
 @dataclass(frozen=True)
 class CarriedFlow:
     r"""The training flow of chen2024 on fixed data, with carried log-densities.
@@ -143,9 +105,6 @@ class CarriedFlow:
         Scalings; tensors have the batch's shape, so that one run covers many.
     sigma : str or Activation
         The activation :math:`\sigma_0`.
-    drivers : tuple of int, optional
-        How many of the predictor and of the encoder particles carry mass; the rest are
-        ghosts, test points of the flow with mass 0. Default: all carry mass.
     laplacian, radial : float
         Factors of the two terms of :math:`\mathcal L`; anything but 1 is a control.
 
@@ -160,7 +119,6 @@ class CarriedFlow:
     alpha: float | Tensor = 1.0
     beta: float | Tensor = 1.0
     sigma: str | Activation = "tanh"
-    drivers: tuple[int, int] | None = None
     laplacian: float = 1.0
     radial: float = 1.0
 
@@ -175,103 +133,89 @@ class CarriedFlow:
         object.__setattr__(self, "encoder", NeuronBlock(d, self.sigma))
         object.__setattr__(self, "predictor", NeuronBlock(d, self.sigma, out=1))
 
-    def _mass(self, particles: int, which: int) -> Tensor:
-        carrying = particles if self.drivers is None else self.drivers[which]
-        mass = torch.zeros(particles, dtype=torch.float64)
-        mass[:carrying] = 1.0 / carrying
-        return mass
-
-    def _pass(self, cloud: Cloud):
-        """Return final states, outputs, layer states and layer costates."""
-        heads = cloud.omega
-        if self.drivers is not None:
-            heads = heads[..., : self.drivers[0], :]
-        uniform = self._mass(heads.shape[-2], 0)
-        if cloud.theta is None:
-            z, path = self.x, None
-        else:
+    def field(self, cloud: Cloud) -> Field:
+        """Return the field of a cloud; its particles share the mass 1 equally."""
+        k = cloud.omega.shape[-2]
+        uniform = torch.full((k,), 1.0 / k, dtype=torch.float64)
+        z, path = self.x, None
+        if cloud.theta is not None:
             layers, m = cloud.theta.shape[-3:-1]
-            weights = self.alpha[..., None, None] * self._mass(m, 1).expand(layers, m)
-            path = flow(
-                self.encoder, LayeredMeasure(cloud.theta, weights), self.x, layers
-            )
+            weights = torch.full((layers, m), 1.0 / m, dtype=torch.float64)
+            law = LayeredMeasure(cloud.theta, self.alpha[..., None, None] * weights)
+            path = flow(self.encoder, law, self.x, layers)
             z = path.X[..., -1, :, :]
-        f = self.beta.unsqueeze(-1) * self.predictor.field(z, heads, uniform)[..., 0]
+        f = self.predictor.field(z, cloud.omega, uniform)[..., 0]
+        f = self.beta.unsqueeze(-1) * f
         if path is None:
-            return z, f, None, None
-        ones = torch.ones_like(z[..., :1])
-        p1 = self.predictor.vjp(z, heads, uniform, ones)
-        costate = adjoint(self.encoder, path, p1).stages[..., 0, :, :]
-        return z, f, path.stages[..., 0, :, :], costate
+            return Field(z, f)
+        p1 = self.predictor.vjp(z, cloud.omega, uniform, torch.ones_like(z[..., :1]))
+        costates = adjoint(self.encoder, path, p1).stages[..., 0, :, :]
+        return Field(z, f, path.stages[..., 0, :, :], costates)
 
     def predict(self, cloud: Cloud) -> Tensor:
         r"""Return :math:`f_{\tau,\nu}(x_i)`, shape (..., n)."""
-        return self._pass(cloud)[1]
-
-    def features(self, cloud: Cloud) -> Tensor:
-        r"""Return :math:`Z_\nu(x_i, 1)`, shape (..., n, d)."""
-        return self._pass(cloud)[0]
-
-    def states(self, cloud: Cloud) -> Tensor:
-        r"""Return the states :math:`Z_l` before every layer, shape (..., L, n, d)."""
-        layers = self._pass(cloud)[2]
-        return self.x.unsqueeze(-3) if layers is None else layers
+        return self.field(cloud).outputs
 
     def loss(self, cloud: Cloud) -> Tensor:
         r"""Return :math:`\hat L = \frac1{2n}\sum_i (f(x_i) - y_i)^2`, shape (...)."""
         return 0.5 * (self.predict(cloud) - self.y).square().mean(-1)
 
-    def velocity(self, cloud: Cloud) -> Cloud:
+    def velocity(self, cloud: Cloud, field: Field | None = None) -> Cloud:
         r"""Return the velocity of every particle and of its log-density ratio.
 
         Parameters
         ----------
         cloud : Cloud
             The particles.
+        field : Field, optional
+            The field in which they move; default their own.
 
         Returns
         -------
         Cloud
             Velocities :math:`-\nabla\Phi` and rates :math:`\mathcal L\Phi`.
         """
-        z, f, layers, costate = self._pass(cloud)
-        mass = self.beta.unsqueeze(-1) * (f - self.y) / f.shape[-1]
-        ones = torch.ones_like(z[..., :1])
-        gradient, bend, radial = drift(self.predictor, z, cloud.omega, ones, mass)
-        rate = self.laplacian * bend - self.radial * radial
-        head = Cloud(-gradient, rate)
-        if layers is None:
+        field = self.field(cloud) if field is None else field
+        mass = self.beta.unsqueeze(-1) * (field.outputs - self.y) / self.y.shape[-1]
+        ones = torch.ones_like(field.z[..., :1])
+        moved = drift(self.predictor, field.z, cloud.omega, ones, mass)
+        head = Cloud(-moved[0], self._rate(*moved))
+        if cloud.theta is None:
             return head
         mass = (self.alpha.unsqueeze(-1) * mass).unsqueeze(-2)
-        gradient, bend, radial = drift(
-            self.encoder, layers, cloud.theta, costate, mass
-        )
-        rate = self.laplacian * bend - self.radial * radial
-        return replace(head, theta=-gradient, theta_ratio=rate)
+        moved = drift(self.encoder, field.states, cloud.theta, field.costates, mass)
+        return replace(head, theta=-moved[0], theta_ratio=self._rate(*moved))
+
+    def _rate(self, gradient: Tensor, laplacian: Tensor, radial: Tensor) -> Tensor:
+        return self.laplacian * laplacian - self.radial * radial
 
     def step(self, cloud: Cloud, h: Tensor | float) -> Cloud:
         r"""Advance by one classical Runge-Kutta step of length `h` in training time."""
-        half = 0.5 * torch.as_tensor(h, dtype=torch.float64)
-        k1 = self.velocity(cloud)
-        k2 = self.velocity(cloud.moved(half, k1))
-        k3 = self.velocity(cloud.moved(half, k2))
-        k4 = self.velocity(cloud.moved(2 * half, k3))
-        cloud = cloud.moved(half / 3, k1).moved(2 * half / 3, k2)
-        return cloud.moved(2 * half / 3, k3).moved(half / 3, k4)
+        return self.stages(cloud, h)[0]
+
+    def stages(self, cloud: Cloud, h: Tensor | float) -> tuple[Cloud, list[Field]]:
+        """Advance by one step, and return the fields of its four stages too."""
+        fields: list[Field] = []
+
+        def own(state: Cloud) -> Cloud:
+            fields.append(self.field(state))
+            return self.velocity(state, fields[-1])
+
+        return _runge_kutta(own, cloud, h), fields
+
+    def carry(self, ghosts: Cloud, h: Tensor | float, fields: Sequence[Field]) -> Cloud:
+        """Move test points, which have no mass, through the fields of a step."""
+        seen = iter(fields)
+        return _runge_kutta(lambda state: self.velocity(state, next(seen)), ghosts, h)
 
     def gram(self, cloud: Cloud) -> Tensor:
-        r"""Return :math:`\alpha^2 G_1 + G_2` of the mass, shape (..., n, n)."""
-        kept = (slice(None),) * 2
-        if self.drivers is not None:
-            kept = slice(self.drivers[0]), slice(self.drivers[1])
-        z, _, layers, costate = self._pass(cloud)
-        ones = torch.ones_like(z[..., :1])
-        gram = neuron_gram(self.predictor, z, cloud.omega[..., kept[0], :], ones)
-        if layers is None:
+        r"""Return :math:`\alpha^2 G_1 + G_2`, shape (..., n, n)."""
+        field = self.field(cloud)
+        ones = torch.ones_like(field.z[..., :1])
+        gram = neuron_gram(self.predictor, field.z, cloud.omega, ones)
+        if cloud.theta is None:
             return gram
-        encoder = neuron_gram(
-            self.encoder, layers, cloud.theta[..., kept[1], :], costate
-        )
+        encoder = neuron_gram(self.encoder, field.states, cloud.theta, field.costates)
         return gram + self.alpha[..., None, None] ** 2 * encoder.mean(-3)
 
     def stable_step(self, cloud: Cloud) -> Tensor:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mflib.blocks import NeuronBlock
-from mflib.carried import CarriedFlow, Cloud
+from mflib.carried import CarriedFlow
+from mflib.cloud import Cloud
 from mflib.gram import neuron_gram
 from mflib.large_beta import (
     displacement_coefficients,
