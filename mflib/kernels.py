@@ -15,13 +15,15 @@ in an eigenvalue of 3e-6), while the trapezium sum is exact to rounding.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from .activations import Activation, activation
 from .arguments import require_positive_int, require_tensor
 
-__all__ = ["gaussian_plane", "normal_rule", "population_gram"]
+__all__ = ["gaussian_plane", "hermite_coefficients", "normal_rule", "population_gram"]
 
 #: Largest number of values held at once.
 _ROOM = 2**23
@@ -54,6 +56,42 @@ def normal_rule(nodes: int = 121) -> tuple[Tensor, Tensor]:
     t = torch.linspace(-reach, reach, nodes, dtype=torch.float64)
     m = torch.exp(-0.5 * t**2)
     return t, m / m.sum()
+
+
+def hermite_coefficients(
+    sigma: str | Activation, degree: int = 80, scale: float = math.sqrt(2.0)
+) -> Tensor:
+    r"""Return :math:`\mu_r = E[\sigma(\text{scale}\, g)\,\mathrm{He}_r(g)/\sqrt{r!}]`.
+
+    Parameters
+    ----------
+    sigma : str or Activation
+        A smooth activation.
+    degree : int
+        The largest r.
+    scale : float
+        Standard deviation of the preactivation.
+
+    Returns
+    -------
+    Tensor
+        Shape (degree + 1,), by the trapezium rule, exact to rounding up to degree 400
+        for tanh; from there on the coefficients are below rounding.
+
+    Raises
+    ------
+    ValueError
+        If `degree` is no positive integer.
+    """
+    require_positive_int("degree", degree)
+    g, w = normal_rule(max(401, degree))
+    values = w * activation(sigma).f(scale * g)
+    low, high = torch.ones_like(g), g.clone()
+    rows = [low, high]
+    for r in range(1, degree):
+        low, high = high, (g * high - math.sqrt(r) * low) / math.sqrt(r + 1)
+        rows.append(high)
+    return torch.stack(rows) @ values
 
 
 def gaussian_plane(

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .activations import Activation, activation
+from .activations import Activation
 from .arguments import require_generator, require_positive_int, require_tensor
-from .kernels import normal_rule
+from .kernels import hermite_coefficients
 
-__all__ = ["SignTeacher", "Spectrum", "hermite_coefficients"]
+__all__ = ["SignTeacher", "Spectrum"]
 
 
 def _unit(x: Tensor, d: int | None = None) -> Tensor:
@@ -46,42 +46,6 @@ def _horner(c: Tensor, rho: Tensor) -> Tensor:
     for value in c.flip(0):
         out = out * rho + value
     return out
-
-
-def hermite_coefficients(
-    sigma: str | Activation, degree: int = 80, scale: float = math.sqrt(2.0)
-) -> Tensor:
-    r"""Return :math:`\mu_r = E[\sigma(\text{scale}\, g)\,\mathrm{He}_r(g)/\sqrt{r!}]`.
-
-    Parameters
-    ----------
-    sigma : str or Activation
-        A smooth activation.
-    degree : int
-        The largest r.
-    scale : float
-        Standard deviation of the preactivation.
-
-    Returns
-    -------
-    Tensor
-        Shape (degree + 1,), by the trapezium rule, exact to rounding up to degree 400
-        for tanh; from there on the coefficients are below rounding.
-
-    Raises
-    ------
-    ValueError
-        If `degree` is no positive integer.
-    """
-    require_positive_int("degree", degree)
-    g, w = normal_rule(max(401, degree))
-    values = w * activation(sigma).f(scale * g)
-    low, high = torch.ones_like(g), g.clone()
-    rows = [low, high]
-    for r in range(1, degree):
-        low, high = high, (g * high - math.sqrt(r) * low) / math.sqrt(r + 1)
-        rows.append(high)
-    return torch.stack(rows) @ values
 
 
 @dataclass(frozen=True)
@@ -140,7 +104,8 @@ class Spectrum:
         with :math:`K_1 = k_1(\varrho)` entrywise and :math:`\varrho = \frac12(1+C)` at the
         largest inner product C of two points (chen2024, Lemma 4.3, derived here:
         Gershgorin on every Hadamard power; the two closest points with coefficients
-        :math:`\pm1/\sqrt2`). For n = 2 the last two are equalities.
+        :math:`\pm1/\sqrt2`). For n = 2 the last two are equalities. The upper bound needs
+        a series cut beyond rounding.
 
         Parameters
         ----------

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from mflib.spectra import Spectrum, hermite_coefficients
+from mflib.kernels import hermite_coefficients
+from mflib.spectra import Spectrum
 from problems import DOUBLE, randn
 
 TANH = Spectrum("tanh", 400)
