@@ -1,0 +1,205 @@
+import math
+
+import pytest
+import torch
+
+from mflib.algorithm_one import RULES, even_stamps, train
+from mflib.blocks import MatrixBlock
+from mflib.landscape import Problem
+from mflib.measures import LayeredMeasure
+from mflib.sorted_network import (
+    SortedNetwork,
+    at_crossing,
+    commutators,
+    depth_velocity,
+    derivative_at_blocks,
+    stamp_gradient,
+)
+from problems import DOUBLE, generator, randn
+
+N, BLOCK = 5, MatrixBlock(2, "tanh")
+TASK = Problem(BLOCK, randn(6, 2), randn(6, seed=1), steps=N)
+THETA = randn(N, BLOCK.k, seed=2)
+TAU = torch.tensor([0.5, 0.1, 0.9, 0.3, 0.7], dtype=DOUBLE)
+MASS = torch.tensor([0.1, 0.3, 0.2, 0.25, 0.15], dtype=DOUBLE)
+
+
+def loss(theta, steps):
+    """The network of the given steps, written out, blocks in order."""
+    X = TASK.x
+    for block, h in zip(theta, steps, strict=True):
+        X = X + h * torch.tanh(X @ block.reshape(2, 2).T)
+    return 0.5 * ((X[:, 0] - TASK.y) ** 2).mean()
+
+
+def test_blocks_act_in_the_order_of_their_stamps_with_the_differences_as_steps():
+    order = torch.tensor([1, 3, 0, 4, 2])
+    net = SortedNetwork(THETA, TAU)
+    assert net.order.tolist() == order.tolist()
+    torch.testing.assert_close(net.steps, torch.tensor([0.1, 0.2, 0.2, 0.2, 0.2], dtype=DOUBLE))
+    torch.testing.assert_close(TASK.loss(net.measure()), loss(THETA[order], net.steps))
+    own = SortedNetwork(THETA, TAU, MASS)
+    torch.testing.assert_close(own.steps, MASS[order])
+    torch.testing.assert_close(TASK.loss(own.measure()), loss(THETA[order], MASS[order]))
+    assert SortedNetwork(THETA, torch.full_like(TAU, 0.5)).order.tolist() == list(range(N))
+
+
+def test_the_two_sides_of_a_crossing_by_hand():
+    line = Problem(MatrixBlock(1), torch.ones(1, 1, dtype=DOUBLE), randn(1), steps=2)
+    net = SortedNetwork(torch.tensor([[2.0], [-2.0]], dtype=DOUBLE),
+                        torch.tensor([0.5, 0.8], dtype=DOUBLE))
+    before, after = (float(line.flow(s.measure()).X[-1]) for s in at_crossing(net, 0))
+    assert before == pytest.approx(1 + math.tanh(2) / 2)
+    assert after == pytest.approx(1 - math.tanh(2) / 2)
+
+
+def test_the_gradient_of_the_stamps_is_a_finite_difference_in_the_given_order():
+    net, h = SortedNetwork(THETA, TAU), 1e-6
+    for i in range(N):
+        ends = []
+        for sign in (1, -1):
+            tau = TAU.clone()
+            tau[i] += sign * h
+            ends.append(TASK.loss(SortedNetwork(THETA, tau).measure()))
+        slope = float(ends[0] - ends[1]) / (2 * h)
+        assert float(stamp_gradient(TASK, net)[i]) == pytest.approx(slope, rel=1e-6, abs=1e-9)
+    assert (stamp_gradient(TASK, SortedNetwork(THETA, TAU, MASS)) == 0).all()
+
+
+def test_phi_is_the_derivative_by_the_step_of_a_place():
+    net = SortedNetwork(THETA, TAU)
+    steps = net.steps.clone().requires_grad_()
+    loss(net.sorted().theta, steps).backward()
+    torch.testing.assert_close(derivative_at_blocks(TASK, net), steps.grad)
+
+
+def test_an_exchange_changes_the_loss_by_the_commutator():
+    n = 64
+    task = Problem(BLOCK, TASK.x, TASK.y, steps=n)
+    net = even_stamps(randn(n, BLOCK.k, seed=3), masses=True)
+    B = commutators(task, net)
+    for place in (0, 30, n - 2):
+        before, after = at_crossing(net, place)
+        change = float(task.loss(after.measure()) - task.loss(before.measure()))
+        assert float(B[place]) / n**2 == pytest.approx(change, rel=2e-2, abs=2e-8)
+
+
+def test_linear_blocks_have_their_commutator():
+    A, B = randn(2, 2, seed=4), randn(2, 2, seed=5)
+    task = Problem(MatrixBlock(2, "linear"), TASK.x, TASK.y, steps=2)
+    net = even_stamps(torch.stack([A, B]).flatten(1), masses=True)
+    p = task.residual(net.measure())[:, None] * task.readout
+    expected = ((TASK.x @ (A @ B - B @ A).T * p).sum(-1)).mean()
+    torch.testing.assert_close(commutators(task, net)[0], expected)
+
+
+def test_the_velocity_weighs_both_neighbours_by_their_steps():
+    net = SortedNetwork(THETA, TAU, MASS)
+    B, h = commutators(TASK, net), net.steps
+    by_place = torch.empty(N, dtype=DOUBLE)
+    by_place[0], by_place[-1] = -B[0], B[-1]
+    for l in range(1, N - 1):
+        by_place[l] = -(h[l + 1] * B[l] - h[l - 1] * B[l - 1]) / (h[l + 1] + h[l - 1])
+    velocity = depth_velocity(TASK, net)
+    torch.testing.assert_close(velocity[net.order], by_place)
+    passed = TASK.adjoint(net.measure())
+    torch.testing.assert_close(depth_velocity(TASK, net, passed), velocity)
+
+
+def test_listing_the_blocks_in_another_order_changes_nothing():
+    order = torch.tensor([4, 2, 0, 1, 3])
+    one, two = SortedNetwork(THETA, TAU), SortedNetwork(THETA[order], TAU[order])
+    assert torch.equal(one.measure().theta, two.measure().theta)
+    torch.testing.assert_close(stamp_gradient(TASK, one)[order], stamp_gradient(TASK, two))
+
+
+# training
+
+def first_step(name, time_step=0.1, rate=0.2):
+    return train(TASK, THETA, RULES[name], time_step, 1, rate, generator())
+
+
+def gradients(name):
+    """Autograd of the loss by blocks and stamps (or total time) at the even start."""
+    theta = THETA.clone().requires_grad_()
+    tau = ((torch.arange(N, dtype=DOUBLE) + 1) / N).requires_grad_()
+    total = torch.ones((), dtype=DOUBLE, requires_grad=True)
+    if name == "free time":
+        steps = total / N * torch.ones(N, dtype=DOUBLE)
+    else:
+        used = tau / tau[-1] if RULES[name].normalised and name != "fixed grid" else tau
+        steps = torch.cat([used[:1], used.diff()])
+    loss(theta, steps).backward()
+    return theta.grad, tau.grad, total.grad
+
+
+@pytest.mark.parametrize("name", ["fixed grid", "free time", "printed", "normalised"])
+def test_the_first_step_is_the_scaled_gradient(name):
+    run, (by_theta, by_tau, by_total) = first_step(name), gradients(name)
+    expected = THETA - 0.1 * N * by_theta
+    start = (torch.arange(N, dtype=DOUBLE) + 1) / N
+    if name in ("printed", "normalised"):
+        tau = start - 0.1 * 0.2 * N * by_tau
+        tau = tau / tau.max() if name == "normalised" else tau
+        torch.testing.assert_close(run.network.tau, tau.sort()[0])
+        expected = expected[tau.argsort()]
+    if name == "free time":
+        torch.testing.assert_close(run.total, 1 - 0.1 * 0.2 * by_total)
+    torch.testing.assert_close(run.network.theta, expected)
+
+
+def test_the_loss_falls_and_every_rule_keeps_what_it_promises():
+    for name, rule in RULES.items():
+        run = train(TASK, THETA, rule, 0.2, 30, 0.01, generator())
+        assert run.loss[-1] < run.loss[0], name
+        assert run.loss.shape == (31,) and run.block.shape == (31, N)
+        assert run.block.sort(-1)[0].equal(torch.arange(N).expand(31, N))
+        if rule.normalised and rule.steps != "scalar":
+            assert float(run.total) == pytest.approx(1.0), name
+        if rule.moves in ("none", "stamps"):
+            assert int(run.exchanges) == 0, name
+
+
+def test_other_blocks_move_as_many_as_the_sort_would():
+    sort = train(TASK, THETA, RULES["normalised"], 0.2, 1, 3.0)
+    other = train(TASK, THETA, RULES["others move"], 0.2, 1, 3.0, generator(3))
+    moved = [(r.block[1] != torch.arange(N)).sum() for r in (sort, other)]
+    assert moved[0] == moved[1] > 0
+    torch.testing.assert_close(sort.network.tau, other.network.tau)
+
+
+def test_seeds_trained_together_equal_seeds_trained_alone():
+    theta = randn(2, N, BLOCK.k, seed=6)
+    for name in ("normalised", "flow", "flow, masses"):
+        together = train(TASK, theta, RULES[name], 0.2, 5, 0.1)
+        alone = train(TASK, theta[1], RULES[name], 0.2, 5, 0.1)
+        torch.testing.assert_close(together.loss[1], alone.loss)
+        torch.testing.assert_close(together.network.tau[1], alone.network.tau)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: SortedNetwork(THETA, TAU[:3]), "tau: holds 3 numbers for 5"),
+        (lambda: SortedNetwork(THETA, -TAU), "tau: a number is negative"),
+        (lambda: SortedNetwork(THETA, TAU, -MASS), "mass: a number is negative"),
+        (lambda: SortedNetwork(THETA * math.nan, TAU), "theta: holds NaN"),
+        (lambda: at_crossing(SortedNetwork(THETA, TAU), N - 1), "place: 4 has no neighbour"),
+        (lambda: train(TASK, THETA, RULES["flow"], 0.0, 3), "time_step"),
+        (lambda: train(TASK, THETA, RULES["flow"], 0.1, 0), "steps"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_moving_other_blocks_needs_a_generator():
+    with pytest.raises(TypeError, match="generator"):
+        train(TASK, THETA, RULES["others move"], 0.1, 3)
+
+
+def test_layered_weights_are_n_times_the_steps():
+    rho = SortedNetwork(THETA, TAU, MASS).measure()
+    assert isinstance(rho, LayeredMeasure)
+    torch.testing.assert_close(rho.weights[:, 0].sum() / N, MASS.sum())
