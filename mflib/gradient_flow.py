@@ -135,16 +135,15 @@ def chebyshev_step(
     before, now = particles, particles.moved(w1 / w0 * h, first or velocity(particles))
     for j in range(2, stages + 1):
         mu, nu = 2.0 * w0 * T[j - 1] / T[j], -T[j - 2] / T[j]
-        base = _blend((1.0 - mu - nu, mu, nu), (particles, now, before))
-        step = 2.0 * w1 * T[j - 1] / T[j] * h
-        before, now = now, base.moved(step, velocity(now))
+        step = (2.0 * w1 * T[j - 1] / T[j] * h)[..., None]
+        at, rest = velocity(now), 1.0 - mu - nu
+        theta = rest * particles.theta + mu * now.theta + nu * before.theta
+        t = rest * particles.t + mu * now.t + nu * before.t
+        # the blend alone extrapolates and may leave [0, 1] where the stage does not
+        stage = Particles(
+            theta + step.unsqueeze(-1) * at.theta, (t + step * at.t).clamp(0.0, 1.0))
+        before, now = now, stage
     return now
-
-
-def _blend(shares: tuple[float, ...], members: tuple[Particles, ...]) -> Particles:
-    theta = sum(c * m.theta for c, m in zip(shares, members, strict=True))
-    t = sum(c * m.t for c, m in zip(shares, members, strict=True))
-    return Particles(theta, t.clamp(0.0, 1.0))
 
 
 def integrate(
