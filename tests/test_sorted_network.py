@@ -203,3 +203,138 @@ def test_layered_weights_are_n_times_the_steps():
     rho = SortedNetwork(THETA, TAU, MASS).measure()
     assert isinstance(rho, LayeredMeasure)
     torch.testing.assert_close(rho.weights[:, 0].sum() / N, MASS.sum())
+
+
+def test_two_opposite_blocks_jump_where_their_stamps_cross():
+    line = Problem(MatrixBlock(1), torch.ones(1, 1, dtype=DOUBLE), randn(1), steps=2)
+    theta = torch.tensor([[2.0], [-2.0]], dtype=DOUBLE)
+
+    def output(stamp):
+        net = SortedNetwork(theta, torch.tensor([0.5, stamp], dtype=DOUBLE))
+        return float(line.flow(net.measure()).X[-1])
+
+    assert output(0.5 - 1e-9) == pytest.approx(0.518, abs=1e-3)
+    assert output(0.5 + 1e-9) == pytest.approx(1.482, abs=1e-3)
+    crossing = at_crossing(
+        SortedNetwork(theta.flip(0), torch.tensor([0.9, 0.5], dtype=DOUBLE)), 0)
+    sides = [float(line.flow(s.measure()).X[-1]) for s in crossing]
+    assert sides == pytest.approx([output(0.5 + 1e-9), output(0.5 - 1e-9)], abs=1e-8)
+
+
+def test_a_crossing_is_the_limit_from_either_side_at_every_place():
+    net, gap = SortedNetwork(THETA, TAU), 1e-8
+    order = net.order
+    for place in range(N - 1):
+        sides = at_crossing(net, place)
+        for side, sign in zip(sides, (1, -1), strict=True):
+            tau = TAU.clone()
+            tau[order[place + 1]] = tau[order[place]] + sign * gap
+            near = TASK.loss(SortedNetwork(THETA, tau).measure())
+            torch.testing.assert_close(TASK.loss(side.measure()), near, rtol=0, atol=1e-6)
+
+
+def test_where_blocks_carry_masses_an_exchange_takes_them_along():
+    before, after = at_crossing(SortedNetwork(THETA, TAU, MASS), 1)
+    order = torch.tensor([1, 0, 3, 4, 2])
+    torch.testing.assert_close(before.steps, MASS[torch.tensor([1, 3, 0, 4, 2])])
+    torch.testing.assert_close(after.steps, MASS[order])
+    torch.testing.assert_close(TASK.loss(after.measure()), loss(THETA[order], MASS[order]))
+
+
+def test_the_inputs_of_a_crossing_are_left_alone():
+    tau = TAU.clone()
+    net = SortedNetwork(THETA, tau)
+    at_crossing(net, 2)
+    assert torch.equal(tau, TAU)
+
+
+def test_phi_is_a_finite_difference_in_the_own_masses_too():
+    net, h = SortedNetwork(THETA, TAU, MASS), 1e-6
+    phi = derivative_at_blocks(TASK, net)
+    for place, i in enumerate(net.order.tolist()):
+        up, down = MASS.clone(), MASS.clone()
+        up[i] += h
+        down[i] -= h
+        ends = [TASK.loss(SortedNetwork(THETA, TAU, m).measure()) for m in (up, down)]
+        slope = float(ends[0] - ends[1]) / (2 * h)
+        assert float(phi[place]) == pytest.approx(slope, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("place", [0, 3, 6])
+def test_what_the_commutator_leaves_out_is_the_square_of_the_change_of_the_state(place):
+    n = 8
+    task = Problem(MatrixBlock(2, "linear"), TASK.x, TASK.y, steps=n)
+    net = even_stamps(randn(n, 4, seed=7), masses=True)
+    before, after = (task.flow(s.measure()).X[-1] for s in at_crossing(net, place))
+    moved = (after - before)[:, 0]
+    r = before[:, 0] - task.y
+    # linear blocks carry the change exactly: E differs by <r, moved> + |moved|^2/2
+    first = float((r * moved).mean())
+    assert float(commutators(task, net)[place]) / n**2 == pytest.approx(first, rel=1e-10)
+    change = [float(task.loss(s.measure())) for s in at_crossing(net, place)]
+    assert change[1] - change[0] - first == pytest.approx(float(moved.square().mean()) / 2,
+                                                          rel=1e-6)
+
+
+def test_commuting_blocks_leave_no_commutator_and_do_not_move():
+    task = Problem(MatrixBlock(2, "linear"), TASK.x, TASK.y, steps=N)
+    diagonal = randn(N, 2, seed=8).diag_embed().flatten(1)
+    net = SortedNetwork(diagonal, TAU, MASS)
+    for value in (commutators(task, net), depth_velocity(task, net)):
+        torch.testing.assert_close(value, torch.zeros_like(value), rtol=0, atol=1e-13)
+
+
+def test_of_two_blocks_both_move_by_the_same_commutator_in_opposite_directions():
+    task = Problem(BLOCK, TASK.x, TASK.y, steps=2)
+    net = SortedNetwork(THETA[:2], TAU[:2], MASS[:2])
+    B = float(commutators(task, net)[0])
+    # block 1 acts first: it would have to move up past block 0
+    torch.testing.assert_close(depth_velocity(task, net), torch.tensor([B, -B], dtype=DOUBLE))
+
+
+def test_the_velocity_and_the_masses_follow_the_blocks_in_any_listing():
+    order = torch.tensor([4, 2, 0, 1, 3])
+    one, two = SortedNetwork(THETA, TAU, MASS), SortedNetwork(THETA[order], TAU[order], MASS[order])
+    torch.testing.assert_close(one.steps, two.steps)
+    torch.testing.assert_close(one.measure().weights, two.measure().weights)
+    for routine in (derivative_at_blocks, commutators):
+        torch.testing.assert_close(routine(TASK, one), routine(TASK, two))
+    torch.testing.assert_close(depth_velocity(TASK, one)[order], depth_velocity(TASK, two))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_networks_in_a_batch_equal_the_networks_alone(own):
+    theta, tau = randn(3, N, BLOCK.k, seed=9), randn(3, N, seed=10).abs()
+    mass = randn(3, N, seed=11).abs() if own else None
+    net = SortedNetwork(theta, tau, mass)
+    routines = [derivative_at_blocks, stamp_gradient, commutators, depth_velocity]
+    together = [routine(TASK, net) for routine in routines]
+    crossing = [TASK.loss(s.measure()) for s in at_crossing(net, 2)]
+    for i in range(3):
+        alone = SortedNetwork(theta[i], tau[i], None if mass is None else mass[i])
+        torch.testing.assert_close(net.steps[i], alone.steps)
+        for routine, value in zip(routines, together, strict=True):
+            torch.testing.assert_close(value[i], routine(TASK, alone))
+        for side, value in zip(at_crossing(alone, 2), crossing, strict=True):
+            torch.testing.assert_close(value[i], TASK.loss(side.measure()))
+
+
+def test_the_weights_of_the_measure_average_to_the_total_time():
+    rho = SortedNetwork(THETA, 1.7 * TAU).measure()
+    assert float(rho.weights.sum(-1).mean()) == pytest.approx(1.7 * 0.9)
+
+
+def test_the_steps_of_equal_stamps_are_zero_and_the_later_listed_block_is_later():
+    tau = torch.tensor([0.5, 0.5, 0.2, 0.5, 0.2], dtype=DOUBLE)
+    net = SortedNetwork(THETA, tau)
+    assert net.order.tolist() == [2, 4, 0, 1, 3]
+    torch.testing.assert_close(net.steps, torch.tensor([0.2, 0.0, 0.3, 0.0, 0.0], dtype=DOUBLE))
+
+
+def test_a_pair_before_the_first_place_is_refused():
+    with pytest.raises(ValueError, match="place: -1 has no neighbour"):
+        at_crossing(SortedNetwork(THETA, TAU), -1)
+    with pytest.raises(TypeError, match="tau: expected a torch.Tensor"):
+        SortedNetwork(THETA, [0.5] * N)
+    with pytest.raises(ValueError, match="mass: holds 2 numbers for 5"):
+        SortedNetwork(THETA, TAU, MASS[:2])
