@@ -11,7 +11,7 @@ from .arguments import require_generator, require_positive_int, require_tensor
 from .landscape import Problem
 from .measures import LayeredMeasure
 from .ode import Adjoint, Trajectory
-from .sorted_network import SortedNetwork, depth_velocity
+from .sorted_network import SortedNetwork, depth_velocity, require_fit
 
 __all__ = ["RULES", "Rule", "Training", "even_stamps", "train"]
 
@@ -221,6 +221,7 @@ def train(
         require_generator(generator)
     rate = torch.as_tensor(rate, dtype=theta.dtype)[..., None]
     network = even_stamps(theta, masses=rule.steps != "stamps")
+    require_fit(problem, network, least=2 if rule.velocity == "flow" else 1)
     total = torch.ones_like(network.tau[..., :1])
     block = torch.arange(theta.shape[-2]).expand(network.tau.shape)
     losses, blocks = [], [block]

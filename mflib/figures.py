@@ -88,7 +88,7 @@ def loglog(ax: Any, sizes: Any, errors: Any, label: str, **style: Any) -> None:
     (line,) = ax.loglog(
         sizes, np.sqrt((errors**2).mean(0)), marker="o", label=label, **style
     )
-    ax.set_xticks(sizes, [f"{size:.3g}" for size in sizes])
+    ax.set_xticks(sizes, [f"{s:.0f}" if s >= 100 else f"{s:.3g}" for s in sizes])
     ax.minorticks_off()
     if len(errors) > 1:
         lo, hi = np.quantile(errors, [0.05, 0.95], axis=0)

@@ -7,7 +7,6 @@ velocity that returns a :class:`~mflib.wasserstein_flow.Velocity`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +17,14 @@ from .arguments import require_positive_int
 from .ode import METHODS
 from .wasserstein_flow import Particles, Velocity, WassersteinFlow
 
-__all__ = ["Path", "chebyshev_step", "descend", "integrate", "runge_kutta_step"]
+__all__ = [
+    "Path",
+    "chebyshev_step",
+    "descend",
+    "integrate",
+    "runge_kutta_step",
+    "time_scale",
+]
 
 Field = Callable[[Particles], Velocity]
 
@@ -52,9 +58,11 @@ class Path:
 
         Simpson's rule over pairs of equal steps, so K is even; shape (..., K/2).
         """
-        if self.times.ndim > 1 or len(self.times) % 2 == 0:
+        steps = self.times.diff(dim=-1)
+        h = steps[..., :1]
+        if steps.shape[-1] % 2 or not torch.allclose(steps, h.expand_as(steps), rtol=1e-9):
             raise ValueError("times: the identity needs an even number of equal steps")
-        rate, h = self.dissipation.sum(-1), self.times[1] - self.times[0]
+        rate = self.dissipation.sum(-1)
         pieces = rate[..., :-2:2] + 4.0 * rate[..., 1::2] + rate[..., 2::2]
         lost = self.loss[..., 2::2] - self.loss[..., :1]
         return lost + (h / 3.0) * pieces.cumsum(-1)
@@ -82,6 +90,8 @@ def runge_kutta_step(
     first : Velocity, optional
         The velocity at the start, if it is known.
     """
+    if method not in METHODS:
+        raise ValueError(f"method: no {method!r}; choose one of {', '.join(METHODS)}")
     tableau = METHODS[method]
     slopes = [first or velocity(particles)]
     for row in tableau.a[1:]:
@@ -149,7 +159,7 @@ def chebyshev_step(
 def integrate(
     velocity: Field,
     particles: Particles,
-    time: float,
+    time: Tensor | float,
     steps: int,
     method: str = "rk4",
     keep: tuple[int, ...] = (),
@@ -162,8 +172,8 @@ def integrate(
         Maps particles to their velocity.
     particles : Particles
         The start.
-    time : float
-        The length of training.
+    time : Tensor or float
+        The length of training, one number or one a batch entry.
     steps : int
         The number K of steps.
     method : {"euler", "midpoint", "rk4"}
@@ -180,8 +190,9 @@ def integrate(
     ValueError
         If `time` is not positive and finite or `steps` no positive integer.
     """
-    if not (math.isfinite(time) and time > 0):
-        raise ValueError(f"time: expected a positive finite number, got {time!r}")
+    time = torch.as_tensor(time, dtype=particles.t.dtype)
+    if not bool((time.isfinite() & (time > 0)).all()):
+        raise ValueError(f"time: expected positive finite numbers, got {time.tolist()}")
     h = time / require_positive_int("steps", steps)
     rates, kept = [], []
     for number in range(steps + 1):
@@ -192,11 +203,43 @@ def integrate(
             particles = runge_kutta_step(velocity, particles, h, method, rates[-1])
     return Path(
         particles,
-        torch.linspace(0.0, time, steps + 1, dtype=particles.t.dtype),
+        h[..., None] * torch.arange(steps + 1, dtype=h.dtype),
         torch.stack([v.loss for v in rates], -1),
         torch.stack([v.dissipation for v in rates], -2),
         tuple(kept),
     )
+
+
+def time_scale(velocity: Field, particles: Particles, step: float = 1e-4) -> Tensor:
+    r"""Return the training time in which the velocity changes by its own size.
+
+    .. math::
+
+        \frac{\|v\|}{\|\dot v\|}, \qquad
+        \dot v \approx \frac{v(q + h v) - v(q)}{h}, \quad \|v\|^2 = \int |v|^2 d\rho
+
+    A batch of flows that is followed for a multiple of it is resolved by the same number
+    of steps in every member.
+
+    Parameters
+    ----------
+    velocity : callable
+        Maps particles to their velocity.
+    particles : Particles
+        Where.
+    step : float
+        h as a share of the time in which the dissipation would use up the loss.
+
+    Returns
+    -------
+    Tensor
+        Shape (...): infinite where the velocity does not change, nan where it vanishes.
+    """
+    v = velocity(particles)
+    h = step * v.loss / v.dissipation.sum(-1)
+    w = velocity(particles.moved(h, v))
+    change = Velocity(w.theta - v.theta, w.t - v.t, v.loss).dissipation.sum(-1)
+    return h * (v.dissipation.sum(-1) / change).sqrt()
 
 
 def descend(

@@ -28,6 +28,7 @@ __all__ = [
     "commutators",
     "depth_velocity",
     "derivative_at_blocks",
+    "require_fit",
     "stamp_gradient",
 ]
 
@@ -50,7 +51,8 @@ class SortedNetwork:
     Raises
     ------
     TypeError, ValueError
-        If an argument is malformed, or a stamp or mass is negative.
+        If an argument is malformed, its batch does not fit the others, or a stamp or mass
+        is negative.
     """
 
     theta: Tensor
@@ -71,6 +73,21 @@ class SortedNetwork:
                 )
             if bool((value < 0).any()):
                 raise ValueError(f"{name}: a number is negative; clamp it at 0")
+        self._share_batch()
+
+    def _share_batch(self) -> None:
+        """Expand what is shared by a batch to the shape of the whole."""
+        parts = {"theta": self.theta[..., 0], "tau": self.tau, "mass": self.mass}
+        shapes = {name: part.shape for name, part in parts.items() if part is not None}
+        try:
+            whole = torch.broadcast_shapes(*shapes.values())
+        except RuntimeError as error:
+            said = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+            raise ValueError(f"tau: batches do not fit each other: {said}") from error
+        for name, shape in shapes.items():
+            if shape != whole:
+                more = self.theta.shape[-1:] if name == "theta" else ()
+                object.__setattr__(self, name, getattr(self, name).expand(*whole, *more))
 
     @property
     def order(self) -> Tensor:
@@ -80,9 +97,8 @@ class SortedNetwork:
     def take(self, order: Tensor) -> SortedNetwork:
         """Return the blocks listed by `order`, shape (..., n), with all that is theirs."""
         index = order.unsqueeze(-1).expand(*order.shape, self.theta.shape[-1])
-        theta = self.theta.expand(*order.shape, -1).gather(-2, index)
-        tau = self.tau.expand(order.shape).gather(-1, order)
-        mass = None if self.mass is None else self.mass.expand(order.shape).gather(-1, order)
+        theta, tau = self.theta.gather(-2, index), self.tau.gather(-1, order)
+        mass = None if self.mass is None else self.mass.gather(-1, order)
         return SortedNetwork(theta, tau, mass)
 
     def sorted(self) -> SortedNetwork:
@@ -93,7 +109,7 @@ class SortedNetwork:
     def steps(self) -> Tensor:
         r"""The step :math:`h_l` of each *place*, in the order of the stamps, shape (..., n)."""
         if self.mass is not None:
-            return self.mass.expand(self.tau.shape).gather(-1, self.order)
+            return self.mass.gather(-1, self.order)
         tau = self.tau.sort(dim=-1, stable=True)[0]
         return tau.diff(dim=-1, prepend=torch.zeros_like(tau[..., :1]))
 
@@ -103,12 +119,25 @@ class SortedNetwork:
         return LayeredMeasure(theta, (theta.shape[-3] * self.steps).unsqueeze(-1))
 
 
+def require_fit(problem: Problem, network: SortedNetwork, least: int = 1) -> None:
+    """Raise ValueError unless the problem takes one Euler step a block, for enough blocks."""
+    n = network.theta.shape[-2]
+    if n < least:
+        raise ValueError(f"network: has {n} block; an exchange needs at least {least}")
+    if problem.method != "euler" or problem.steps != n:
+        raise ValueError(
+            f"problem: takes {problem.steps} steps of {problem.method}; the network's "
+            f"{n} blocks need method='euler' and steps={n}"
+        )
+
+
 def derivative_at_blocks(problem: Problem, network: SortedNetwork) -> Tensor:
     r"""Return :math:`\Phi_l = \frac{\delta E}{\delta\rho}(\theta^l, t_l)`, shape (..., n), by place.
 
     It is the derivative of the loss by the step of place l (lu2020, Theorem 2):
     :math:`\Phi_l = \partial E/\partial h_l = \mathbb E\, p^{l+1} f(X^l, \theta^l)`.
     """
+    require_fit(problem, network)
     rho = network.measure()
     return problem.derivative(rho, rho.theta).squeeze(-1)
 
@@ -206,6 +235,7 @@ def commutators(
         Shape (..., n - 1). With masses 1/n the exchange at l changes the loss by
         :math:`B_l/n^2`, up to the square of the change of the state.
     """
+    require_fit(problem, network, least=2)
     rho = network.measure()
     states, costate = problem.adjoint(rho) if passed is None else passed
     f, h = problem.block.value, 1.0 / rho.layers

@@ -286,8 +286,15 @@ class WassersteinFlow:
 
         the terms are its averages over l with weights :math:`(L-1)\, b_{l,L-2}(t)`, shape
         (..., P) each, and the depth derivative is first - second, exactly.
+
+        Raises
+        ------
+        ValueError
+            If the network has one layer, which has no neighbour.
         """
         block, layers = self.problem.block, self.problem.steps
+        if layers < 2:
+            raise ValueError("problem: one layer has no neighbour; pass steps=2 or more")
         X, p, _ = self.passes(particles)
         rho, theta = self.measure(particles), probes.theta.unsqueeze(-3)
         low, high, p = X[..., :-1, :, :], X[..., 1:, :, :], p[..., 1:, :, :]

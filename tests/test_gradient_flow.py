@@ -5,7 +5,14 @@ import torch
 from problems import DOUBLE, generator, randn
 
 from mflib.blocks import NeuronBlock
-from mflib.gradient_flow import Path, chebyshev_step, descend, integrate, runge_kutta_step
+from mflib.gradient_flow import (
+    Path,
+    chebyshev_step,
+    descend,
+    integrate,
+    runge_kutta_step,
+    time_scale,
+)
 from mflib.landscape import Problem
 from mflib.wasserstein_flow import Particles, Velocity, WassersteinFlow
 
@@ -298,6 +305,37 @@ def test_who_is_finished_at_the_start_does_not_move():
     assert (path.times[least] == 0).all() and (path.times.amax(-1) > 0).sum() == S - 1
 
 
+def test_a_linear_flow_changes_its_velocity_in_one_over_its_rate():
+    for rate in (-4.0, -0.25):
+        scale = time_scale(linear(rate, rate), CLOUDS)
+        torch.testing.assert_close(scale, torch.full((S,), 1 / abs(rate), dtype=DOUBLE))
+
+
+def test_the_time_scale_agrees_with_a_derivative_by_autograd():
+    def stacked(theta, t):
+        v = FLOW.velocity(Particles(theta, t))
+        return v.theta, v.t
+
+    v = FLOW.velocity(CLOUD)
+    _, change = torch.autograd.functional.jvp(
+        stacked, (CLOUD.theta, CLOUD.t), (v.theta, v.t), create_graph=False)
+    exact = v.dissipation.sum() / Velocity(*change, v.loss).dissipation.sum()
+    got = time_scale(FLOW.velocity, CLOUD)
+    torch.testing.assert_close(got, exact.sqrt(), rtol=1e-3, atol=0)
+    shuffled = CLOUD[torch.arange(N - 1, -1, -1)]
+    torch.testing.assert_close(time_scale(FLOW.velocity, shuffled), got, rtol=1e-7, atol=0)
+
+
+def test_each_member_of_a_batch_may_have_a_time_of_its_own():
+    times = torch.tensor([0.1, 0.2, 0.4], dtype=DOUBLE)
+    together = integrate(FLOW.velocity, CLOUDS, times, 4)
+    for i, time in enumerate(times.tolist()):
+        alone = integrate(FLOW.velocity, CLOUDS[i], time, 4)
+        torch.testing.assert_close(alone.end.theta, together.end.theta[i], **TIGHT)
+        torch.testing.assert_close(alone.times, together.times[i], **TIGHT)
+        torch.testing.assert_close(alone.defect(), together.defect()[i], rtol=1e-6, atol=1e-15)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_descent_of_a_batch_equals_its_members_in_any_order(shared):
     x = randn(5, 2) if shared else randn(S, 5, 2)
@@ -320,8 +358,8 @@ def test_a_descent_of_a_batch_equals_its_members_in_any_order(shared):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: integrate(FLOW.velocity, CLOUD, -1.0, 4), "time: expected a positive"),
-        (lambda: integrate(FLOW.velocity, CLOUD, math.inf, 4), "time: expected a positive"),
+        (lambda: integrate(FLOW.velocity, CLOUD, -1.0, 4), "time: expected positive finite"),
+        (lambda: integrate(FLOW.velocity, CLOUD, math.inf, 4), "time: expected positive finite"),
         (lambda: integrate(FLOW.velocity, CLOUD, 1.0, 0), "steps: expected an integer"),
         (lambda: integrate(FLOW.velocity, CLOUD, 1.0, 3).defect(), "even number of equal steps"),
         (lambda: descend(FLOW, CLOUDS, 4).defect(), "even number of equal steps"),
@@ -335,3 +373,8 @@ def test_a_descent_of_a_batch_equals_its_members_in_any_order(shared):
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_an_unknown_method_is_named():
+    with pytest.raises(ValueError, match="method: no 'heun'; choose one of"):
+        integrate(FLOW.velocity, CLOUD, 1.0, 4, "heun")

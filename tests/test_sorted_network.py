@@ -184,6 +184,7 @@ def test_seeds_trained_together_equal_seeds_trained_alone():
         (lambda: SortedNetwork(THETA, -TAU), "tau: a number is negative"),
         (lambda: SortedNetwork(THETA, TAU, -MASS), "mass: a number is negative"),
         (lambda: SortedNetwork(THETA * math.nan, TAU), "theta: holds NaN"),
+        (lambda: SortedNetwork(randn(3, N, BLOCK.k), TAU.expand(2, N)), "tau: batches do not fit"),
         (lambda: at_crossing(SortedNetwork(THETA, TAU), N - 1), "place: 4 has no neighbour"),
         (lambda: train(TASK, THETA, RULES["flow"], 0.0, 3), "time_step"),
         (lambda: train(TASK, THETA, RULES["flow"], 0.1, 0), "steps"),
@@ -319,6 +320,23 @@ def test_networks_in_a_batch_equal_the_networks_alone(own):
             torch.testing.assert_close(value[i], TASK.loss(side.measure()))
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_what_a_batch_shares_may_be_given_once(own):
+    theta, tau = randn(3, N, BLOCK.k, seed=9), TAU
+    mass = MASS if own else None
+    shared = SortedNetwork(theta, tau, mass)
+    spelt = SortedNetwork(theta, tau.expand(3, N), None if mass is None else mass.expand(3, N))
+    one = SortedNetwork(theta[0], tau.expand(3, N), mass)
+    assert shared.order.shape == one.order.shape == one.steps.shape == (3, N)
+    for routine in (derivative_at_blocks, stamp_gradient, commutators, depth_velocity):
+        torch.testing.assert_close(routine(TASK, shared), routine(TASK, spelt))
+        torch.testing.assert_close(
+            routine(TASK, one), routine(TASK, spelt)[:1].expand_as(routine(TASK, one)))
+    for net in (shared, one):
+        before, after = at_crossing(net, 1)
+        assert before.theta.shape == after.theta.shape == (3, N, BLOCK.k)
+
+
 def test_the_weights_of_the_measure_average_to_the_total_time():
     rho = SortedNetwork(THETA, 1.7 * TAU).measure()
     assert float(rho.weights.sum(-1).mean()) == pytest.approx(1.7 * 0.9)
@@ -338,3 +356,16 @@ def test_a_pair_before_the_first_place_is_refused():
         SortedNetwork(THETA, [0.5] * N)
     with pytest.raises(ValueError, match="mass: holds 2 numbers for 5"):
         SortedNetwork(THETA, TAU, MASS[:2])
+
+
+def test_a_problem_that_does_not_fit_the_blocks_is_named():
+    net = even_stamps(THETA, masses=True)
+    for wrong in (dict(steps=N + 1), dict(steps=N, method="midpoint")):
+        task = Problem(BLOCK, TASK.x, TASK.y, **wrong)
+        for call in (lambda t=task: commutators(t, net), lambda t=task: derivative_at_blocks(t, net),
+                     lambda t=task: train(t, THETA, RULES["fixed grid"], 0.1, 2)):
+            with pytest.raises(ValueError, match="problem: takes"):
+                call()
+    alone = even_stamps(THETA[:1], masses=True)
+    with pytest.raises(ValueError, match="network: has 1 block"):
+        depth_velocity(Problem(BLOCK, TASK.x, TASK.y, steps=1), alone)

@@ -346,6 +346,9 @@ PLAIN = WassersteinFlow(Problem(MatrixBlock(2), randn(5, 2), randn(5), steps=L))
         (ValueError, lambda: bernstein_slope(depths(3), 2.5), "layers: expected an integer"),
         (ValueError, lambda: WassersteinFlow(
             Problem(BLOCK, randn(5, 2), randn(5), method="rk4")), "method='euler'"),
+        (ValueError, lambda: WassersteinFlow(
+            Problem(BLOCK, randn(5, 2), randn(5), steps=1)).bracket(CLOUD, CLOUD),
+         "one layer has no neighbour"),
         (TypeError, lambda: PLAIN.steepest(
             Particles(randn(3, 4), depths(3)), randn(2, 4)), "needs a NeuronBlock"),
         (ValueError, lambda: FLOW.steepest(CLOUD, randn(2, 4)), "probes: last dimension"),
