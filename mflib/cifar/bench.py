@@ -190,6 +190,7 @@ def benchmark(
         step's time goes, the fractions of the device's measured matrix rate and copy
         bandwidth that the step reaches, and the provenance of a record.
     """
+    began = time.perf_counter()
     where = pick_device(device)
     precision = precision or ("bf16" if where.type == "cuda" else "fp32")
     rng = np.random.default_rng(0)
@@ -240,6 +241,9 @@ def benchmark(
         **circumstances(where),
         "precision": precision,
         "runs_together": len(runs),
+        "seeds": list(range(pairs)),
+        "rounds": rounds,
+        "seconds_each": seconds,
         "images_per_second": found,
         "ratio_alone": median(ratios["alone"]),
         "ratio_together": median(ratios["together"]),
@@ -250,6 +254,7 @@ def benchmark(
         "fraction_of_bandwidth_modelled":
             traffic(net, width) * best / (peak["memory_gb_s"] * 1e9),
         "hours_for_16_runs_of_160_epochs": 16 * 160 * 50_000 / best / 3600,
+        "wall_seconds": time.perf_counter() - began,
     }
 
 
