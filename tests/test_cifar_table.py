@@ -218,10 +218,10 @@ def test_measurements_of_speed_are_read_and_shown(tmp_path):
     found = {"schema": 1, "net": "resnet20", "device": "a card", "precision": "bf16",
              "images_per_second": rate, "runs_together": 16, "ratio_alone": 1.5,
              "ratio_together": 16.0, "time_shares": {"convolutions": 0.5},
-             "fraction_of_matrix_rate": 0.04}
+             "fraction_of_matrix_rate": 0.04, "fraction_of_bandwidth_modelled": 0.3}
     (tmp_path / "bench" / "a.json").write_text(json.dumps(found))
     assert bench.read(tmp_path) == [found]
-    assert "| a card | bf16 | 100 | 150 | 1,600 (16 runs) | 1.50 | 16.00 |" in (
+    assert "| a card | bf16 | 100 | 150 | 1,600 (16 runs) | 1.50 | 16.00 | 50 % | 4 % | 30 % |" in (
         bench.markdown([found]))
     assert records.read_records(tmp_path) == []
     (tmp_path / "bench" / "b.json").write_text("{")

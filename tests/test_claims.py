@@ -12,6 +12,7 @@ from mpmath import iv
 from mflib.claims import (
     Bound, Claim, ClaimError, Counterexample, Identity, Limit, Rate, Reproduction,
 )
+from mflib.claims import card
 from mflib.claims.intervals import log_slope, mean_interval, slope_interval
 
 SIZES = 2.0 ** np.arange(4, 10)
@@ -288,6 +289,27 @@ def test_the_record_is_json_and_travels_in_the_output_metadata():
     data, metadata = made._repr_mimebundle_()
     assert json.loads(json.dumps(metadata, allow_nan=False))["mflib"]["id"] == "X-1"
     assert r"\(a &lt; b\)" in data["text/html"] and "X-1" in data["text/plain"]
+
+
+def test_a_card_names_the_check_of_every_control_and_writes_signs():
+    made = claim()
+    checks = [made.predict(Identity(name, 1e-9)) for name in ("a <= b", "b")]
+    for check in checks:
+        check.measure(0.0)
+        check.control("x", broke="y").measure(1.0)
+    record = made.record()
+    assert "<i>a ≤ b</i>: 1, refuted" in card.html(record)
+    assert "x (breaks y); b: 1, refuted" in card.text(record)
+    assert "0 within 1e-09" in card.html(record)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(1e-12, "1e-12"), (1.5e-7, "1.5e-07"), (-1.234567e9, "-1.23e+09"), (0.05, "0.05"),
+     (99_999.0, "99999"), (0, "0"), (None, "–"), ("left <= right", "left <= right")],
+)
+def test_numbers_are_written_short(value, words):
+    assert card.number(value) == words
 
 
 def test_fresh_claims_are_not_run():

@@ -27,6 +27,12 @@ def test_no_outputs_and_no_execution_counts(cells):
         assert cell["outputs"] == [] and cell["execution_count"] is None
 
 
+def test_the_code_of_a_figure_is_folded_behind_it(cells):
+    for cell in code(cells):
+        if "figure" in cell["metadata"].get("mystnb", {}):
+            assert "hide-input" in cell["metadata"].get("tags", ()), cell["source"][0]
+
+
 def test_cells_are_short_and_narrow(cells):
     for cell in code(cells):
         lines = "".join(cell["source"]).splitlines()

@@ -280,10 +280,15 @@ def read(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def markdown(found: list[dict[str, Any]]) -> str:
-    """Return a Markdown table of measurements, images per second and ratios."""
+    """Return a Markdown table: images per second, ratios, and what a step reaches.
+
+    The last three columns are the share of a step's time that convolutions take, and the
+    shares of the measured matrix rate and (by the model of :func:`traffic`) of the measured
+    copy bandwidth.
+    """
     lines = ["| network | device | precision | eager loop | one run | runs together | "
-             "ratio, one run | ratio, together | convolutions | matrix rate |",
-             "|" + " --- |" * 10]
+             "ratio, one run | ratio, together | convolutions | matrix rate | memory |",
+             "|" + " --- |" * 11]
     for m in found:
         rate = m["images_per_second"]
         lines.append(
@@ -291,7 +296,8 @@ def markdown(found: list[dict[str, Any]]) -> str:
             f"{rate['alone']:,.0f} | {rate['together']:,.0f} ({m['runs_together']} runs) | "
             f"{m['ratio_alone']:.2f} | {m['ratio_together']:.2f} | "
             f"{100 * m['time_shares']['convolutions']:.0f} % | "
-            f"{100 * m['fraction_of_matrix_rate']:.0f} % |"
+            f"{100 * m['fraction_of_matrix_rate']:.0f} % | "
+            f"{100 * m['fraction_of_bandwidth_modelled']:.0f} % |"
         )
     return "\n".join(lines)
 

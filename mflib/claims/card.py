@@ -32,14 +32,14 @@ def badge(record: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def number(value: Any) -> str:
-    """Write a number in at most six significant figures."""
+    """Write a number in at most six significant figures, a tolerance like 1e-12 in one."""
     if value is None:
         return "–"
     if isinstance(value, str):
         return value
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.6g}"
-    return f"{value:.2e}"
+    return re.sub(r"\.?0*e", "e", f"{value:.2e}")
 
 
 def predicted(check: dict[str, Any]) -> str:
@@ -106,16 +106,20 @@ def text(record: dict[str, Any]) -> str:
     for control in record["controls"]:
         flip = "flipped" if control["flipped"] else "DID NOT FLIP"
         lines.append(
-            f"  control, {flip}: {control['name']} (breaks {control['broke']}), "
-            f"measured {number(control['measured'])}, {control['verdict']}"
+            f"  control, {flip}: {control['name']} (breaks {control['broke']}); "
+            f"{control['check']}: {number(control['measured'])}, {control['verdict']}"
         )
     lines.append(f"  {record['reason']}")
     return "\n".join(lines)
 
 
 def mathematics(words: str) -> str:
-    r"""Escape text for HTML and write ``$...$`` as ``\(...\)`` for MathJax."""
-    return re.sub(r"\$([^$]+)\$", r"\\(\1\\)", _html.escape(words, quote=False))
+    r"""Escape text for HTML; write ``$...$`` as ``\(...\)`` for MathJax and <= as one sign."""
+    pieces = re.split(r"\$([^$]+)\$", words)
+    for i in range(0, len(pieces), 2):  # outside the formulas
+        pieces[i] = pieces[i].replace("<=", "≤").replace(">=", "≥")
+    pieces = [_html.escape(piece, quote=False) for piece in pieces]
+    return "".join(rf"\({piece}\)" if i % 2 else piece for i, piece in enumerate(pieces))
 
 
 def html(record: dict[str, Any]) -> str:
@@ -144,7 +148,8 @@ def html(record: dict[str, Any]) -> str:
     controls = "".join(
         f'<li class="mf-{"flipped" if c["flipped"] else "stuck"}">'
         f"<b>{'flipped' if c['flipped'] else 'did not flip'}</b>: "
-        f"{mathematics(c['name'])} (breaks {mathematics(c['broke'])}); measured "
+        f"{mathematics(c['name'])} (breaks {mathematics(c['broke'])}); "
+        f"<i>{mathematics(c['check'])}</i>: "
         f"{_html.escape(number(c['measured']))}, {c['verdict']}</li>"
         for c in record["controls"]
     )
