@@ -299,8 +299,33 @@ def test_a_card_names_the_check_of_every_control_and_writes_signs():
         check.control("x", broke="y").measure(1.0)
     record = made.record()
     assert "<i>a ≤ b</i>: 1, refuted" in card.html(record)
-    assert "x (breaks y); b: 1, refuted" in card.text(record)
+    assert "x (broken: y); b: 1, refuted" in card.text(record)
+    assert card.broken({"broke": "restored: a bias"}) == "restored: a bias"
     assert "0 within 1e-09" in card.html(record)
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("beta^2 <= tau_0", "β<sup>2</sup> ≤ τ<sub>0</sub>"),
+        ("u . grad_u Phi", "u . ∇<sub>u</sub> Φ"),
+        ("sqrt(2E) of a gradient", "√(2E) of a gradient"),
+        (r"$x_1^2 < \beta$ & beta", r"\(x_1^2 &lt; \beta\) &amp; β"),
+    ],
+)
+def test_ascii_mathematics_becomes_signs_outside_formulas(typed, shown):
+    assert card.mathematics(typed) == shown
+
+
+def test_a_bound_of_zero_that_is_passed_shows_the_excess():
+    made = measured(Bound("f"), [0.5, 0.5], [1.0, 1.0], control=([0.5, 0.25], [1.0, 0.0]))
+    record = made.record()
+    assert card.measured(record["checks"][0]) == "worst ratio 0.5"
+    assert card.measured(record["controls"][0]) == "excess 0.25"
+    check = made.checks[0]
+    check.adversary([0.3], [0.0])
+    assert check.verdict == "refuted" and check.outcome.details["tightness"] is None
+    assert card.measured(check.record()) == "excess 0.3"
 
 
 @pytest.mark.parametrize(

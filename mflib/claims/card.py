@@ -52,10 +52,11 @@ def predicted(check: dict[str, Any]) -> str:
 
 
 def measured(check: dict[str, Any]) -> str:
-    """Write what was measured, with its interval."""
+    """Write what a check or a control measured, with its interval."""
     value = number(check["measured"])
     if check["kind"] == "bound" and check["measured"] is not None:
-        value = f"worst ratio {value}"
+        ratio = check["details"].get("tightness") is not None
+        value = f"{'worst ratio' if ratio else 'excess'} {value}"
     if check["interval"]:
         lo, hi = check["interval"]
         if lo != hi:
@@ -70,13 +71,19 @@ def _extra(check: dict[str, Any]) -> str:
         words.append(f"local slopes {slopes}")
     if details.get("power"):
         words.append(f"would have rejected an exponent off by {details['power']:.3f}")
-    if details.get("seeds"):
+    if details.get("seeds", 0) > 1:
         words.append(f"{details['seeds']} seeds")
     if details.get("trials"):
         words.append(f"{details['trials']} trials")
     if details.get("adversary") is not None:
         words.append(f"adversary {number(details['adversary'])}")
     return "; ".join(words)
+
+
+def broken(control: dict[str, Any]) -> str:
+    """Write which hypothesis a control breaks or, for a counterexample, restores."""
+    words = control["broke"]
+    return words if words.startswith("restored:") else f"broken: {words}"
 
 
 def text(record: dict[str, Any]) -> str:
@@ -106,20 +113,38 @@ def text(record: dict[str, Any]) -> str:
     for control in record["controls"]:
         flip = "flipped" if control["flipped"] else "DID NOT FLIP"
         lines.append(
-            f"  control, {flip}: {control['name']} (breaks {control['broke']}); "
-            f"{control['check']}: {number(control['measured'])}, {control['verdict']}"
+            f"  control, {flip}: {control['name']} ({broken(control)}); "
+            f"{control['check']}: {measured(control)}, {control['verdict']}"
         )
     lines.append(f"  {record['reason']}")
     return "\n".join(lines)
 
 
+_SIGNS = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "lambda": "λ",
+    "mu": "μ", "nu": "ν", "pi": "π", "rho": "ρ", "sigma": "σ", "varsigma": "ς", "tau": "τ",
+    "theta": "θ", "chi": "χ", "omega": "ω", "Lambda": "Λ", "Phi": "Φ", "grad": "∇",
+    "sqrt": "√",
+}
+_NAME = re.compile(rf"(?<![A-Za-z])({'|'.join(_SIGNS)})(?![A-Za-z])")
+
+
 def mathematics(words: str) -> str:
-    r"""Escape text for HTML; write ``$...$`` as ``\(...\)`` for MathJax and <= as one sign."""
-    pieces = re.split(r"\$([^$]+)\$", words)
-    for i in range(0, len(pieces), 2):  # outside the formulas
-        pieces[i] = pieces[i].replace("<=", "≤").replace(">=", "≥")
-    pieces = [_html.escape(piece, quote=False) for piece in pieces]
-    return "".join(rf"\({piece}\)" if i % 2 else piece for i, piece in enumerate(pieces))
+    r"""Write text as HTML: ``$...$`` as ``\(...\)`` for MathJax, else signs for ASCII.
+
+    Names are typed so that a terminal can show them; here ``beta^2 <= tau_0`` becomes
+    β² ≤ τ₀.
+    """
+    pieces = [_html.escape(piece, quote=False) for piece in re.split(r"\$([^$]+)\$", words)]
+    for i, piece in enumerate(pieces):
+        if i % 2:
+            pieces[i] = rf"\({piece}\)"
+            continue
+        piece = piece.replace("&lt;=", "≤").replace("&gt;=", "≥")
+        piece = _NAME.sub(lambda found: _SIGNS[found[0]], piece)
+        piece = re.sub(r"\^(\w+)", r"<sup>\1</sup>", piece)
+        pieces[i] = re.sub(r"(?<=[\w∇])_(\w+)", r"<sub>\1</sub>", piece)
+    return "".join(pieces)
 
 
 def html(record: dict[str, Any]) -> str:
@@ -148,9 +173,9 @@ def html(record: dict[str, Any]) -> str:
     controls = "".join(
         f'<li class="mf-{"flipped" if c["flipped"] else "stuck"}">'
         f"<b>{'flipped' if c['flipped'] else 'did not flip'}</b>: "
-        f"{mathematics(c['name'])} (breaks {mathematics(c['broke'])}); "
+        f"{mathematics(c['name'])} ({mathematics(broken(c))}); "
         f"<i>{mathematics(c['check'])}</i>: "
-        f"{_html.escape(number(c['measured']))}, {c['verdict']}</li>"
+        f"{_html.escape(measured(c))}, {c['verdict']}</li>"
         for c in record["controls"]
     )
     return (

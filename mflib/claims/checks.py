@@ -87,7 +87,7 @@ class Check:
         name : str
             What is done instead.
         broke : str
-            The hypothesis (or step) that is broken; for a counterexample, restored.
+            The hypothesis (or step) that is broken; a counterexample's is *restored: ...*.
 
         Returns
         -------
@@ -167,9 +167,11 @@ class Control:
         return {
             "name": self.name,
             "check": self.check.name,
+            "kind": self.check.kind,
             "broke": self.broke,
             "measured": outcome.measured,
             "interval": list(outcome.interval) if outcome.interval else None,
             "verdict": outcome.verdict,
+            "details": outcome.details,
             "flipped": self.flipped,
         }

@@ -262,6 +262,7 @@ class Bound(Check):
             "violations": int((excess > self.tolerance * scale).sum()),
             "tightness": worst if math.isfinite(worst) else None,
         }
+        # where a ratio is infinite, the excess over the bound says by how much
         measured = worst if math.isfinite(worst) else float(excess.max())
         if holds:
             return Outcome(VERIFIED, measured, None, "holds in every trial", details)
@@ -275,10 +276,15 @@ class Bound(Check):
         found, trials = self._judge(left, right), self.outcome
         order = (REFUTED, INCONCLUSIVE, VERIFIED)
         verdict = min(found.verdict, trials.verdict, key=order.index)
-        worst = max((o.measured for o in (found, trials) if o.measured is not None), default=None)
+        ratios = [o.details.get("tightness") for o in (found, trials)]
+        tightness = None if None in ratios else max(ratios)
+        # an excess over a bound of zero is beyond every ratio
+        shown = [o.measured for o, r in zip((found, trials), ratios, strict=True)
+                 if o.measured is not None and (tightness is not None or r is None)]
+        worst = max(shown, default=None)
         reason = found.reason if found.verdict == verdict else trials.reason
         details = dict(trials.details) | {
-            "tightness": worst,
+            "tightness": tightness,
             "adversary": found.measured,
             "adversary_trials": found.details.get("trials"),
         }
