@@ -19,7 +19,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
-from . import chapters
+from . import chapters, reruns
 from . import ledger as books
 from .claims import card
 
@@ -75,6 +75,18 @@ class _LedgerDirective(Directive):
 class _VerdictsDirective(Directive):
     def run(self) -> list[nodes.Node]:
         return [_Shown(table="verdicts")]
+
+
+class _RerunsDirective(Directive):
+    """The committed record of reruns, a file below the checkout."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        app = self.state.document.settings.env.app
+        path = _root(app) / self.arguments[0]
+        app.env.note_dependency(str(path))
+        return [nodes.raw("", _reruns_html(reruns.read(path)), format="html")]
 
 
 class _ClaimsDirective(Directive):
@@ -135,6 +147,40 @@ def _verdicts_html(claims: list[dict[str, Any]]) -> str:
     return (
         f'<div class="mf-verdicts"><table><thead><tr><th>paper</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _reruns_html(found: dict[str, Any]) -> str:
+    papers: dict[str, list[dict[str, Any]]] = {}
+    for claim in found["claims"]:
+        papers.setdefault(claim["paper"], []).append(claim)
+    body, told = "", []
+    for paper, claims in papers.items():
+        verdicts = sum(v is not None for claim in claims for v in claim["verdicts"])
+        body += (
+            f"<tr><td>{html.escape(paper)}</td><td>{len(claims)}</td><td>{verdicts}</td>"
+            f"<td>{sum(map(reruns.differing, claims))}</td>"
+            f"<td>{sum(bool(claim['stuck']) for claim in claims)}</td></tr>")
+        told += [
+            f"<li>{html.escape(claim['id'])}"
+            + (" (an open question)" if claim["expected"] is None else "")
+            + f": {html.escape(reruns.counted(claim))}"
+            + "".join(f"; did not flip: {card.mathematics(name)}" for name in claim["stuck"])
+            + "</li>"
+            for claim in claims
+            if claim["expected"] is None or reruns.differing(claim) or claim["stuck"]
+        ]
+    runs = "; ".join(
+        ", ".join(f"{k} {v}" for k, v in run["parameters"].items())
+        + f" ({run['seconds'] / 60:.0f} minutes of one core)" for run in found["runs"])
+    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+    return (
+        '<div class="mf-verdicts tex2jax_process"><table><thead><tr><th>paper</th><th>claims</th>'
+        "<th>verdicts</th><th>that differ</th><th>claims with a control that did not flip</th>"
+        f"</tr></thead><tbody>{body}</tbody></table>"
+        f"<ul>{''.join(told)}</ul>"
+        f'<p class="mf-where">Runs: {html.escape(runs)}. Commit '
+        f"{html.escape(str(found['commit'])[:12])}; {html.escape(versions)}.</p></div>"
     )
 
 
@@ -213,6 +259,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("ledger", _LedgerDirective)
     app.add_directive("verdicts", _VerdictsDirective)
     app.add_directive("claims", _ClaimsDirective)
+    app.add_directive("reruns", _RerunsDirective)
     app.set_html_assets_policy("always")
     app.connect("builder-inited", _execute)
     app.connect("source-read", _substitute)

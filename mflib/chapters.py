@@ -28,8 +28,10 @@ __all__ = [
     "find_root",
     "fingerprint",
     "is_fresh",
+    "noted",
     "parameters",
     "run",
+    "write",
 ]
 
 _ONE_THREAD = {
@@ -182,7 +184,8 @@ def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _note(out: Path, name: str) -> dict[str, Any]:
+def noted(out: Path, name: str) -> dict[str, Any]:
+    """Return what is noted of an executed chapter: fingerprint, parameters, seconds."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads((out / f"{name}.json").read_text("utf-8"))
     return {}
@@ -193,14 +196,14 @@ def is_fresh(chapter: Chapter, out: Path, given: dict[str, Any] | None = None) -
 
     With `given` None, to the parameters it was last run with.
     """
-    note = _note(out, chapter.name)
+    note = noted(out, chapter.name)
     if not note or not (out / f"{chapter.name}.ipynb").is_file():
         return False
     given = note.get("parameters", {}) if given is None else given
     return note.get("fingerprint") == fingerprint(chapter, given)
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """Write to a temporary name, then rename: never a half-written file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, "utf-8")
@@ -230,7 +233,7 @@ def _prepare(out: Path) -> None:
         spec = out / ".jupyter" / "kernels" / "python3" / "kernel.json"
         spec.parent.mkdir(parents=True, exist_ok=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        _write(spec, json.dumps(
+        write(spec, json.dumps(
             {"argv": argv, "display_name": "Python 3", "language": "python"}))
     except OSError as error:
         raise ChapterError(
@@ -291,7 +294,7 @@ def run(
         else:
             todo.append(chapter)
     # the longest first, as far as is known
-    todo.sort(key=lambda c: -_note(out, c.name).get("seconds", 1e9))
+    todo.sort(key=lambda c: -noted(out, c.name).get("seconds", 1e9))
     running: set[subprocess.Popen] = set()
     stop = threading.Event()
     jobs = max(1, jobs or os.cpu_count() or 1)
@@ -342,7 +345,7 @@ def _run_one(
     note.unlink(missing_ok=True)
     partial.replace(target)
     failed.unlink(missing_ok=True)
-    _write(note, json.dumps(
+    write(note, json.dumps(
         {"fingerprint": mark, "parameters": given, "seconds": round(seconds, 1)}))
     return Result(chapter.name, "done", seconds)
 

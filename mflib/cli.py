@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import chapters
+from . import chapters, reruns
 from . import ledger as books
 
 __all__ = ["main"]
@@ -42,6 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     book.add_argument(
         "--check", action="store_true",
         help="exit 1 and say why if a verdict, control, id or chapter is not as it should be")
+
+    again = commands.add_parser(
+        "reruns", help="Compare the verdicts of several runs, with fresh seeds for instance.",
+        description="Compare the verdicts of several runs, with fresh seeds for instance.")
+    again.add_argument("folder", nargs="+", type=Path, metavar="FOLDER",
+                       help="what mflib run --out wrote, one folder a run")
+    again.add_argument("--json", action="store_true", help="print everything as JSON")
+    again.add_argument("--record", type=Path, metavar="FILE", help="write the JSON to a file")
+    again.add_argument("--check", action="store_true",
+                       help="exit 1 if a verdict differs or a control did not flip")
 
     add("chapters", "List the chapters with their parameters.")
     commands.add_parser(
@@ -129,6 +139,40 @@ def _table(claims: list[dict[str, Any]]) -> None:
     Console(highlight=False).print(table)
 
 
+def _reruns(root: Path, options: argparse.Namespace) -> int:
+    found = reruns.collect(root, options.folder)
+    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+    if options.record:
+        try:
+            options.record.parent.mkdir(parents=True, exist_ok=True)
+            chapters.write(options.record, text)
+        except OSError as error:
+            raise chapters.ChapterError(
+                f"{options.record}: cannot be written ({error.strerror}); choose another file"
+            ) from None
+    if options.json:
+        print(text, end="")
+    else:
+        _rerun_table(found)
+    bad = any(reruns.differing(claim) or claim["stuck"] for claim in found["claims"])
+    return 1 if options.check and bad else 0
+
+
+def _rerun_table(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("claim", "expected", "verdicts", "controls that did not flip", "chapter")
+    for claim in found["claims"]:
+        table.add_row(claim["id"], claim["expected"] or "open", reruns.counted(claim),
+                      ", ".join(claim["stuck"]), claim["notebook"])
+    console = Console(highlight=False)
+    console.print(table)
+    total = sum(verdict is not None for c in found["claims"] for verdict in c["verdicts"])
+    wrong = sum(map(reruns.differing, found["claims"]))
+    console.print(f"{wrong} of {total} verdicts in {len(found['runs'])} runs differ")
+
+
 def _chapters(root: Path, options: argparse.Namespace) -> int:
     out = options.out or root / "_build" / "chapters"
     for chapter in chapters.discover(root):
@@ -147,7 +191,8 @@ def main(argv: list[str] | None = None) -> int:
 
         return cifar(argv[1:])
     options = _parser().parse_args(argv)
-    commands = {"run": _run, "ledger": _ledger, "chapters": _chapters}
+    commands = {"run": _run, "ledger": _ledger, "chapters": _chapters,
+                "reruns": _reruns}
     try:
         return commands[options.command](chapters.find_root(options.root), options)
     except chapters.ChapterError as error:

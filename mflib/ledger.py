@@ -10,7 +10,7 @@ from typing import Any
 from . import chapters
 from .claims import SCHEMA
 
-__all__ = ["claims_of", "ledger", "problems"]
+__all__ = ["claims_of", "commit", "ledger", "problems"]
 
 
 def claims_of(notebook: Path) -> list[dict[str, Any]]:
@@ -42,7 +42,8 @@ def claims_of(notebook: Path) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _commit(root: Path) -> str | None:
+def commit(root: Path) -> str | None:
+    """Return the checkout's commit, with ``+dirty`` where it is changed; None without git."""
     def git(*words: str) -> str:
         return subprocess.run(
             ["git", *words], cwd=root, capture_output=True, text=True, check=True
@@ -75,7 +76,7 @@ def ledger(root: Path, out: Path | None = None) -> dict[str, Any]:
         executed = out / f"{chapter.name}.ipynb"
         if executed.is_file():
             claims += claims_of(executed)
-    return {"schema": SCHEMA, "commit": _commit(root), "claims": claims}
+    return {"schema": SCHEMA, "commit": commit(root), "claims": claims}
 
 
 def problems(root: Path, out: Path | None = None) -> list[str]:

@@ -30,8 +30,7 @@ def notebook(*cells: dict) -> str:
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}})
 
 
-@pytest.fixture
-def checkout(tmp_path):
+def small_checkout(tmp_path):
     """Return a function that writes a chapter into a small checkout, and its root."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "_toc.yml").write_text("root: index\n")
@@ -43,3 +42,9 @@ def checkout(tmp_path):
 
     chapter.root = tmp_path
     return chapter
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A small checkout of one test's own."""
+    return small_checkout(tmp_path)

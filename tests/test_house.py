@@ -159,7 +159,7 @@ def test_an_interrupted_run_leaves_nothing_that_counts_as_done(checkout):
 
 
 def test_help_explains_every_command(capsys):
-    for argv in ([], ["run"], ["ledger"], ["chapters"]):
+    for argv in ([], ["run"], ["ledger"], ["chapters"], ["reruns"]):
         with pytest.raises(SystemExit) as stop:
             main([*argv, "--help"])
         assert stop.value.code == 0
