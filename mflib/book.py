@@ -105,7 +105,7 @@ def _ledger_html(claims: list[dict[str, Any]], link: Any) -> str:
         checks = "".join(
             f"<div>{card.mathematics(c['name'])}: "
             f"<b>{card.mathematics(card.predicted(c))}</b></div>"
-            f"<div>{html.escape(card.measured(c))}</div>"
+            f"<div>{card.mathematics(card.measured(c))}</div>"
             for c in claim["checks"])
         controls = "".join(
             f"<div>{'✓' if c['flipped'] else '✗'} {card.mathematics(c['name'])}</div>"

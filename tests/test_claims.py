@@ -301,7 +301,7 @@ def test_a_card_names_the_check_of_every_control_and_writes_signs():
     assert "<i>a ≤ b</i>: 1, refuted" in card.html(record)
     assert "x (broken: y); b: 1, refuted" in card.text(record)
     assert card.broken({"broke": "restored: a bias"}) == "restored: a bias"
-    assert "0 within 1e-09" in card.html(record)
+    assert '0 within <span class="mf-number">1e-09</span>' in card.html(record)
 
 
 @pytest.mark.parametrize(
@@ -310,6 +310,9 @@ def test_a_card_names_the_check_of_every_control_and_writes_signs():
         ("beta^2 <= tau_0", "β<sup>2</sup> ≤ τ<sub>0</sub>"),
         ("u . grad_u Phi", "u . ∇<sub>u</sub> Φ"),
         ("sqrt(2E) of a gradient", "√(2E) of a gradient"),
+        ("-4 [-4.01, 3.98e-05]", '<span class="mf-number">-4</span> [<span class="mf-number">'
+         '-4.01</span>, <span class="mf-number">3.98e-05</span>]'),
+        ("y - 1, n-1, 5e10", "y - 1, n-1, 5e10"),
         (r"$x_1^2 < \beta$ & beta", r"\(x_1^2 &lt; \beta\) &amp; β"),
     ],
 )

@@ -129,9 +129,9 @@ def test_a_page_is_typeset_complete_and_fetches_nothing_from_elsewhere(tab, addr
     if raw:
         assert tab.run("document.querySelectorAll('mjx-container').length") >= raw
     assert tab.run("document.querySelectorAll('mjx-merror, [data-mml-node=merror]').length") == 0
-    left = r"/\\\(|\\\[|\$\$/.test([...document.querySelectorAll('article p, article td, article li')]" \
-           r".map(e => e.innerText).join(' '))"
-    assert tab.run(left) is False
+    marks = r"/\\\(|\\\[|\$\$|```|:::|\{(prf|cite|ref|eq|doc)\b/"
+    words = "[...document.querySelectorAll('article p, article td, article li')]"
+    assert tab.run(f"{marks}.test({words}.map(e => e.innerText).join(' '))") is False
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -128,6 +128,9 @@ _SIGNS = {
 }
 _NAME = re.compile(rf"(?<![A-Za-z])({'|'.join(_SIGNS)})(?![A-Za-z])")
 
+#: A number with a sign or exponent, which no line may break at its hyphen.
+_HYPHENED = re.compile(r"(?<![\w.])(?:-?\d[\d.]*e-\d+|-\d[\d.]*\d|-\d)(?!\w)")
+
 
 def mathematics(words: str) -> str:
     r"""Write text as HTML: ``$...$`` as ``\(...\)`` for MathJax, else signs for ASCII.
@@ -143,7 +146,8 @@ def mathematics(words: str) -> str:
         piece = piece.replace("&lt;=", "≤").replace("&gt;=", "≥")
         piece = _NAME.sub(lambda found: _SIGNS[found[0]], piece)
         piece = re.sub(r"\^(\w+)", r"<sup>\1</sup>", piece)
-        pieces[i] = re.sub(r"(?<=[\w∇])_(\w+)", r"<sub>\1</sub>", piece)
+        piece = re.sub(r"(?<=[\w∇])_(\w+)", r"<sub>\1</sub>", piece)
+        pieces[i] = _HYPHENED.sub(r'<span class="mf-number">\g<0></span>', piece)
     return "".join(pieces)
 
 
@@ -168,14 +172,14 @@ def html(record: dict[str, Any]) -> str:
             f"<td>{mathematics(check['name'])}"
             + (f'<div class="mf-extra">{_html.escape(extra)}</div>' if extra else "")
             + f"</td><td>{mathematics(predicted(check))}</td>"
-            f"<td>{_html.escape(measured(check))}</td><td>{check['verdict']}</td></tr>"
+            f"<td>{mathematics(measured(check))}</td><td>{check['verdict']}</td></tr>"
         )
     controls = "".join(
         f'<li class="mf-{"flipped" if c["flipped"] else "stuck"}">'
         f"<b>{'flipped' if c['flipped'] else 'did not flip'}</b>: "
         f"{mathematics(c['name'])} ({mathematics(broken(c))}); "
         f"<i>{mathematics(c['check'])}</i>: "
-        f"{_html.escape(measured(c))}, {c['verdict']}</li>"
+        f"{mathematics(measured(c))}, {c['verdict']}</li>"
         for c in record["controls"]
     )
     return (
