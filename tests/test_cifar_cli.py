@@ -172,6 +172,16 @@ def test_torch_and_numpy_are_enough(files, tmp_path):
     assert "images/s" in done.stderr and "not run" in done.stdout
 
 
+@pytest.mark.parametrize("name", ["torch", "numpy"])
+def test_a_python_without_torch_or_numpy_is_told_what_to_install(name):
+    code = f"import sys, runpy\nsys.modules['{name}'] = None\n" \
+           "runpy.run_module('mflib.cifar', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], env=ENV, text=True,
+                          capture_output=True, timeout=120)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"has no {name}; install torch" in done.stderr.splitlines()[-1]
+
+
 def test_bench_prints_both_ratios(capsys):
     args = ["bench", "--pairs", "1", "--rounds", "1", "--seconds", "0.01", "--json"]
     assert main([*args, "--device", "cpu"]) == 0
