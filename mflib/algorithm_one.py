@@ -226,14 +226,20 @@ def train(
     block = torch.arange(theta.shape[-2]).expand(network.tau.shape)
     losses, blocks = [], [block]
     for step in range(steps + 1):
-        rho = network.measure()
-        rho = LayeredMeasure(rho.theta, total.unsqueeze(-1) * rho.weights)
-        passed = problem.adjoint(rho)
-        residual = passed[0].X[..., -1, :, :] @ problem.readout - problem.y
-        losses.append(0.5 * (problem.mass * residual**2).sum(-1))
-        if step == steps:
-            break
-        network, total = _step(problem, network, total, passed, rule, time_step, rate)
+        try:
+            rho = network.measure()
+            rho = LayeredMeasure(rho.theta, total.unsqueeze(-1) * rho.weights)
+            passed = problem.adjoint(rho)
+            residual = passed[0].X[..., -1, :, :] @ problem.readout - problem.y
+            losses.append(0.5 * (problem.mass * residual**2).sum(-1))
+            if step == steps:
+                break
+            network, total = _step(problem, network, total, passed, rule, time_step, rate)
+        except ValueError as error:  # every argument was checked above
+            raise ValueError(
+                f"time_step: training with {time_step:g} left the finite numbers at step "
+                f"{step} ({error}); pass a smaller one"
+            ) from error
         if rule.moves != "none":
             network, block = _rearrange(rule, network, block, generator)
         blocks.append(block)

@@ -242,3 +242,9 @@ def test_what_cannot_be_trained_is_refused():
         train(TASK, THETA[:, :3], RULES["printed"], 0.1, 1)
     with pytest.raises(TypeError, match="theta: expected a torch.Tensor"):
         even_stamps([[1.0]])
+
+
+def test_training_that_diverges_names_the_step_and_the_remedy():
+    with pytest.raises(ValueError, match=r"time_step: training with 1e\+200 left the finite "
+                                         r"numbers at step \d.*pass a smaller one"):
+        train(TASK, THETA, RULES["printed"], 1e200, 5)
