@@ -172,12 +172,17 @@ def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
     """Return a digest of everything a chapter's result depends on.
 
     That is its code and prose, the mflib modules it imports, directly or not, the
-    committed records, the parameters, and the versions of Python, torch, numpy and scipy.
+    committed records that they read (``book/records/X`` belongs to ``mflib.X.records``),
+    the parameters, and the versions of Python, torch, numpy and scipy.
     """
     digest = hashlib.sha256(chapter.path.read_bytes())
-    records = sorted((chapter.path.parents[1] / "book" / "records").rglob("*.json"))
-    reads_records = b"records" in chapter.path.read_bytes()
-    for file in [*_sources(_cells(chapter)), *(records if reads_records else [])]:
+    sources = _sources(_cells(chapter))
+    kept = chapter.path.parents[1] / "book" / "records"
+    records = [
+        record for file in sources if file.name == "records.py"
+        for record in sorted((kept / file.parent.name).rglob("*.json"))
+    ]
+    for file in [*sources, *records]:
         digest.update(file.name.encode() + file.read_bytes())
     versions = [platform.python_version(), *(_version(p) for p in _VERSIONED)]
     digest.update(json.dumps([sorted(given.items()), versions]).encode())

@@ -41,6 +41,23 @@ def test_the_fingerprint_follows_imported_modules_only(checkout):
     assert "landscape.py" not in names and "cli.py" not in names
 
 
+def test_the_fingerprint_follows_the_records_that_a_chapter_reads(checkout):
+    checkout("reads", body="from mflib.cifar.records import committed\nseed")
+    checkout("records", body="'speaks of records only'\nseed")
+    folder = checkout.root / "book" / "records" / "cifar" / "bench"
+    folder.mkdir(parents=True)
+
+    def marks():
+        return {c.name: chapters.fingerprint(c, {}) for c in chapters.discover(checkout.root)}
+
+    before = marks()
+    (folder.parents[1] / "reruns.json").write_text("{}")
+    assert marks() == before
+    (folder / "a.json").write_text("{}")
+    after = marks()
+    assert after["reads"] != before["reads"] and after["records"] == before["records"]
+
+
 def test_the_ledger_as_json_has_the_promised_fields(checkout, capsys):
     checkout("one")
     assert run(checkout, "run") == 0
