@@ -171,7 +171,7 @@ def _reruns_html(found: dict[str, Any]) -> str:
             if claim["expected"] is None or reruns.differing(claim) or claim["stuck"]
         ]
     runs = "; ".join(
-        ", ".join(f"{k} {v}" for k, v in run["parameters"].items())
+        (", ".join(f"{k} {v}" for k, v in run["parameters"].items()) or "as committed")
         + f" ({run['seconds'] / 60:.0f} minutes of one core)" for run in found["runs"])
     versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
     return (

@@ -101,8 +101,13 @@ def differing(claim: dict[str, Any]) -> int:
 
 
 def counted(claim: dict[str, Any]) -> str:
-    """Return a claim's verdicts in words, the most frequent first: *5 verified*."""
-    seen = Counter(verdict or "missing" for verdict in claim["verdicts"])
+    """Return a claim's verdicts in words, the most frequent first: *5 verified*.
+
+    An open question is *reproduced* or not, as its card says.
+    """
+    words = {"verified": "reproduced", "refuted": "not reproduced"}
+    said = words if claim["expected"] is None else {}
+    seen = Counter(said.get(v, v) if v else "missing" for v in claim["verdicts"])
     return ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
 
 

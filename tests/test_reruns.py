@@ -45,7 +45,7 @@ def test_every_verdict_of_every_run_is_kept_with_the_range_measured(checkout, fo
 def test_an_open_question_differs_where_it_leaves_the_majority():
     claim = {"expected": None, "verdicts": ["verified", None, "verified", "inconclusive"]}
     assert reruns.differing(claim) == 1
-    assert reruns.counted(claim) == "2 verified, 1 missing, 1 inconclusive"
+    assert reruns.counted(claim) == "2 reproduced, 1 missing, 1 inconclusive"
 
 
 def test_the_command_counts_checks_and_writes_a_record(checkout, folders, capsys):
