@@ -146,14 +146,22 @@ def chebyshev_step(
     for j in range(2, stages + 1):
         mu, nu = 2.0 * w0 * T[j - 1] / T[j], -T[j - 2] / T[j]
         step = (2.0 * w1 * T[j - 1] / T[j] * h)[..., None]
-        at, rest = velocity(now), 1.0 - mu - nu
-        theta = rest * particles.theta + mu * now.theta + nu * before.theta
-        t = rest * particles.t + mu * now.t + nu * before.t
+        at = velocity(now)
+        theta = _blend(particles.theta, mu, now.theta, nu, before.theta)
+        t = _blend(particles.t, mu, now.t, nu, before.t)
         # the blend alone extrapolates and may leave [0, 1] where the stage does not
         stage = Particles(
             theta + step.unsqueeze(-1) * at.theta, (t + step * at.t).clamp(0.0, 1.0))
         before, now = now, stage
     return now
+
+
+def _blend(start: Tensor, mu: float, now: Tensor, nu: float, before: Tensor) -> Tensor:
+    """Return (1 - mu - nu) start + mu now + nu before, exactly `start` where nothing moved.
+
+    Rounding would take a particle off the boundary that holds it.
+    """
+    return start + mu * (now - start) + nu * (before - start)
 
 
 def integrate(

@@ -43,6 +43,10 @@ __all__ = [
 ]
 
 
+#: Depths this close to 0 or 1 are at the boundary.
+_ROUNDING = 1e-15
+
+
 def bernstein(t: Tensor, layers: int) -> Tensor:
     r"""Return :math:`b_l(t_i) = \binom{L-1}{l} t_i^l (1-t_i)^{L-1-l}`, shape (..., L, n).
 
@@ -267,10 +271,15 @@ class WassersteinFlow:
         return by_theta, (bernstein_slope(particles.t, layers) * values).sum(-2)
 
     def velocity(self, particles: Particles) -> Velocity:
-        r"""Return the particles' velocity; at t = 0 and 1 its outward part is dropped."""
+        r"""Return the particles' velocity; at t = 0 and 1, to rounding, its outward part is dropped.
+
+        A particle that rounding took off the boundary cannot move outward either, and
+        would be counted as dissipating.
+        """
         X, p, loss = self.passes(particles)
         theta, t = self.gradient(particles, X, p)
-        outward = (particles.t <= 0) & (t > 0) | (particles.t >= 1) & (t < 0)
+        low, high = particles.t <= _ROUNDING, particles.t >= 1.0 - _ROUNDING
+        outward = low & (t > 0) | high & (t < 0)
         return Velocity(-theta, -torch.where(outward, 0.0, t), loss)
 
     def bracket(self, particles: Particles, probes: Particles) -> tuple[Tensor, Tensor]:

@@ -326,6 +326,21 @@ def test_the_time_scale_agrees_with_a_derivative_by_autograd():
     torch.testing.assert_close(time_scale(FLOW.velocity, shuffled), got, rtol=1e-7, atol=0)
 
 
+@pytest.mark.parametrize("stages", range(1, 17))
+def test_a_particle_that_the_boundary_holds_stays_on_it_in_every_stage(stages):
+    seen = []
+
+    def outward(q):  # without flux through 0 and 1
+        seen.append(q.t)
+        v = torch.where(q.t < 0.5, -1.0, 1.0) * ((q.t > 0) & (q.t < 1))
+        return Velocity(torch.zeros_like(q.theta), v.to(q.t), q.t.sum(-1))
+
+    start = Particles(randn(4, 3), torch.tensor([0.0, 1.0, 1.0, 0.0], dtype=DOUBLE))
+    end = chebyshev_step(outward, start, 0.1, stages)
+    for t in [*seen, end.t]:
+        assert torch.equal(t, start.t)
+
+
 def test_each_member_of_a_batch_may_have_a_time_of_its_own():
     times = torch.tensor([0.1, 0.2, 0.4], dtype=DOUBLE)
     together = integrate(FLOW.velocity, CLOUDS, times, 4)
