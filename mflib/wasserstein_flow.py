@@ -22,13 +22,13 @@ flow at every L and n. As L grows all of it converges to the mean field, at orde
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .arguments import require_positive_int, require_tensor
+from .arguments import require_tensor
+from .bernstein import bernstein, bernstein_slope
 from .blocks import Block, NeuronBlock
 from .landscape import Problem
 from .measures import LayeredMeasure
@@ -37,52 +37,12 @@ __all__ = [
     "Particles",
     "Velocity",
     "WassersteinFlow",
-    "bernstein",
-    "bernstein_slope",
     "lie_bracket",
 ]
 
 
 #: Depths this close to 0 or 1 are at the boundary.
 _ROUNDING = 1e-15
-
-
-def bernstein(t: Tensor, layers: int) -> Tensor:
-    r"""Return :math:`b_l(t_i) = \binom{L-1}{l} t_i^l (1-t_i)^{L-1-l}`, shape (..., L, n).
-
-    Parameters
-    ----------
-    t : Tensor
-        Depths, shape (..., n).
-    layers : int
-        The number L, at most 1000; the polynomials have degree L - 1.
-
-    Raises
-    ------
-    ValueError
-        If `layers` is no such integer: beyond 1000 the coefficients leave double precision.
-    """
-    if require_positive_int("layers", layers) > 1000:
-        raise ValueError(f"layers: expected at most 1000 for Bernstein weights, got {layers}")
-    m = layers - 1
-    choose = torch.tensor([math.comb(m, l) for l in range(layers)], dtype=t.dtype)
-    return choose.unsqueeze(-1) * _powers(t, m) * _powers(1.0 - t, m).flip(-2)
-
-
-def _powers(t: Tensor, m: int) -> Tensor:
-    """Return 1, t, ..., t^m, shape (..., m+1, n)."""
-    t = t.unsqueeze(-2)
-    factors = t.expand(*t.shape[:-2], m, t.shape[-1])
-    return torch.cat([torch.ones_like(t), factors], -2).cumprod(-2)
-
-
-def bernstein_slope(t: Tensor, layers: int) -> Tensor:
-    r"""Return :math:`b_l'(t_i) = (L-1)(b_{l-1,L-2} - b_{l,L-2})(t_i)`, shape (..., L, n)."""
-    if require_positive_int("layers", layers) == 1:
-        return torch.zeros_like(t).unsqueeze(-2)
-    lower = bernstein(t, layers - 1)
-    none = torch.zeros_like(lower[..., :1, :])
-    return (layers - 1) * (torch.cat([none, lower], -2) - torch.cat([lower, none], -2))
 
 
 def lie_bracket(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from problems import DOUBLE, generator, randn
 
+from mflib.bernstein import bernstein, bernstein_slope
 from mflib.blocks import MatrixBlock, NeuronBlock
 from mflib.landscape import Problem
 from mflib.measures import LayeredMeasure
@@ -11,8 +12,6 @@ from mflib.wasserstein_flow import (
     Particles,
     Velocity,
     WassersteinFlow,
-    bernstein,
-    bernstein_slope,
     lie_bracket,
 )
 
