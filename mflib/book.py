@@ -19,7 +19,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
-from . import chapters, reruns
+from . import chapters, reruns, runner
 from . import ledger as books
 from .claims import card
 
@@ -36,7 +36,7 @@ def _execute(app: Sphinx) -> None:
     """Run the chapters whose inputs changed; a failed one fails the build."""
     root = _root(app)
 
-    def report(result: chapters.Result) -> None:
+    def report(result: runner.Result) -> None:
         if result.status != "fresh":
             log.info("chapter %s: %s (%.0f s)", result.name, result.status, result.seconds)
 
@@ -44,7 +44,7 @@ def _execute(app: Sphinx) -> None:
         c.name for c in chapters.discover(root)
         if not chapters.is_fresh(c, root / "_build" / "chapters")
     ]
-    results = chapters.run(root, stale, report=report) if stale else []
+    results = runner.run(root, stale, report=report) if stale else []
     failed = [r.message for r in results if r.status == "failed"]
     if failed:
         raise ExtensionError("; ".join(failed))

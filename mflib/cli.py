@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import chapters, reruns
+from . import chapters, reruns, runner
 from . import ledger as books
 
 __all__ = ["main"]
@@ -85,7 +85,7 @@ def _run(root: Path, options: argparse.Namespace) -> int:
     with bar:
         task = bar.add_task("chapters", total=total)
 
-        def report(result: chapters.Result) -> None:
+        def report(result: runner.Result) -> None:
             words = {"fresh": "up to date", "done": f"{result.seconds:.0f} s"}
             sign = "✗" if result.status == "failed" else "✓"
             console.print(
@@ -93,7 +93,7 @@ def _run(root: Path, options: argparse.Namespace) -> int:
             bar.advance(task)
 
         try:
-            results = chapters.run(
+            results = runner.run(
                 root, options.chapter, given, out=options.out, jobs=options.jobs,
                 force=options.force, report=report,
             )

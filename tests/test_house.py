@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mflib import chapters, ledger
+from mflib import chapters, ledger, runner
 from mflib.cli import main
 
 
@@ -23,12 +23,12 @@ def out(checkout):
 
 def test_a_chapter_runs_once_and_again_only_when_its_inputs_change(checkout):
     checkout("one"), checkout("two", id="X-2")
-    assert {r.status for r in chapters.run(checkout.root)} == {"done"}
-    assert {r.status for r in chapters.run(checkout.root)} == {"fresh"}
+    assert {r.status for r in runner.run(checkout.root)} == {"done"}
+    assert {r.status for r in runner.run(checkout.root)} == {"fresh"}
     checkout("one", error="1e-15")
-    assert {r.name: r.status for r in chapters.run(checkout.root)} == {
+    assert {r.name: r.status for r in runner.run(checkout.root)} == {
         "one": "done", "two": "fresh"}
-    assert [r.status for r in chapters.run(checkout.root, ["two"], {"seed": 5})] == ["done"]
+    assert [r.status for r in runner.run(checkout.root, ["two"], {"seed": 5})] == ["done"]
     assert ledger.ledger(checkout.root)["claims"][1]["seed"] == 5
     assert ledger.problems(checkout.root) == []
 
