@@ -7,13 +7,13 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from .. import provenance
 
 __all__ = [
     "Chapter",
@@ -24,7 +24,6 @@ __all__ = [
     "is_fresh",
     "noted",
     "parameters",
-    "write",
 ]
 
 _VERSIONED = ("torch", "numpy", "scipy")
@@ -139,12 +138,6 @@ def _sources(cells: list[dict[str, Any]]) -> list[Path]:
     return sorted(files)
 
 
-def _version(package: str) -> str:
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return metadata.version(package)
-    return "none"
-
-
 def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
     """Return a digest of everything a chapter's result depends on.
 
@@ -161,7 +154,7 @@ def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
     ]
     for file in [*sources, *records]:
         digest.update(file.name.encode() + file.read_bytes())
-    versions = [platform.python_version(), *(_version(p) for p in _VERSIONED)]
+    versions = provenance.versions(*_VERSIONED)
     digest.update(json.dumps([sorted(given.items()), versions]).encode())
     return digest.hexdigest()
 
@@ -183,10 +176,3 @@ def is_fresh(chapter: Chapter, out: Path, given: dict[str, Any] | None = None) -
         return False
     given = note.get("parameters", {}) if given is None else given
     return note.get("fingerprint") == fingerprint(chapter, given)
-
-
-def write(path: Path, text: str) -> None:
-    """Write to a temporary name, then rename: never a half-written file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
