@@ -7,14 +7,13 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .. import provenance
 from ..claims import register
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "is_fresh",
     "noted",
     "parameters",
-    "write",
 ]
 
 _VERSIONED = ("torch", "numpy", "scipy")
@@ -141,12 +139,6 @@ def _sources(cells: list[dict[str, Any]]) -> list[Path]:
     return sorted(files)
 
 
-def _version(package: str) -> str:
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return metadata.version(package)
-    return "none"
-
-
 def _rows(chapter: Chapter) -> list[register.Entry]:
     """Return the rows of the register whose identifiers the chapter's code names."""
     entries = register.read(register.find(chapter.path.parent))
@@ -172,7 +164,7 @@ def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
     for file in [*sources, *records]:
         digest.update(file.name.encode() + file.read_bytes())
     digest.update(json.dumps(_rows(chapter)).encode())
-    versions = [platform.python_version(), *(_version(p) for p in _VERSIONED)]
+    versions = provenance.versions(*_VERSIONED)
     digest.update(json.dumps([sorted(given.items()), versions]).encode())
     return digest.hexdigest()
 
@@ -194,10 +186,3 @@ def is_fresh(chapter: Chapter, out: Path, given: dict[str, Any] | None = None) -
         return False
     given = note.get("parameters", {}) if given is None else given
     return note.get("fingerprint") == fingerprint(chapter, given)
-
-
-def write(path: Path, text: str) -> None:
-    """Write to a temporary name, then rename: never a half-written file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .. import provenance
 from . import chapters, reruns, runner
 from . import ledger as books
 
@@ -144,8 +145,7 @@ def _reruns(root: Path, options: argparse.Namespace) -> int:
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     if options.record:
         try:
-            options.record.parent.mkdir(parents=True, exist_ok=True)
-            chapters.write(options.record, text)
+            provenance.write(options.record, text)
         except OSError as error:
             raise chapters.ChapterError(
                 f"{options.record}: cannot be written ({error.strerror}); choose another file"

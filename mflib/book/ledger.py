@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
+from .. import provenance
 from ..claims import SCHEMA
 from . import chapters
 
-__all__ = ["claims_of", "commit", "ledger", "problems"]
+__all__ = ["claims_of", "ledger", "problems"]
 
 
 def claims_of(notebook: Path) -> list[dict[str, Any]]:
@@ -42,19 +42,6 @@ def claims_of(notebook: Path) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def commit(root: Path) -> str | None:
-    """Return the checkout's commit, with ``+dirty`` where it is changed; None without git."""
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def ledger(root: Path, out: Path | None = None) -> dict[str, Any]:
     """Return the ledger as plain data: schema, commit and all claims.
 
@@ -76,7 +63,7 @@ def ledger(root: Path, out: Path | None = None) -> dict[str, Any]:
         executed = out / f"{chapter.name}.ipynb"
         if executed.is_file():
             claims += claims_of(executed)
-    return {"schema": SCHEMA, "commit": commit(root), "claims": claims}
+    return {"schema": SCHEMA, "commit": provenance.commit(root), "claims": claims}
 
 
 def problems(root: Path, out: Path | None = None) -> list[str]:

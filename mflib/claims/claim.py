@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import platform
 import time
-from importlib import metadata
 from typing import Any
 
+from .. import provenance
 from . import card, register
 from .checks import (
     INCONCLUSIVE,
@@ -37,13 +36,6 @@ KINDS: dict[str, str | None] = {
 }
 
 _instances = itertools.count()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 class Claim:
@@ -196,10 +188,7 @@ class Claim:
             "seed": self.seed,
             "seconds": round(self._seconds, 3),
             "device": self.device,
-            "versions": {
-                "python": platform.python_version(),
-                **{p: _version(p) for p in ("torch", "numpy", "scipy")},
-            },
+            "versions": provenance.versions("torch", "numpy", "scipy"),
         })
 
     def __repr__(self) -> str:
