@@ -89,13 +89,14 @@ def read(path: Path | None = None) -> dict[str, Entry]:
     """
     path = path or find()
     try:
-        return _read(path, path.stat().st_mtime_ns)
+        stat = path.stat()
+        return _read(path, stat.st_mtime_ns, stat.st_size)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ClaimError(f"{path}: cannot be read as the register ({error})") from None
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, changed: int) -> dict[str, Entry]:
+def _read(path: Path, changed: int, size: int) -> dict[str, Entry]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     if not rows or tuple(rows[0]) != COLUMNS:
