@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import provenance
+from ..claims import register
 
 __all__ = [
     "Chapter",
@@ -138,12 +139,20 @@ def _sources(cells: list[dict[str, Any]]) -> list[Path]:
     return sorted(files)
 
 
+def _rows(chapter: Chapter) -> list[register.Entry]:
+    """Return the rows of the register whose identifiers the chapter's code names."""
+    entries = register.read(register.find(chapter.path.parent))
+    code = "\n".join("".join(cell["source"]) for cell in _cells(chapter))
+    return [row for id, row in entries.items() if f'"{id}"' in code or f"'{id}'" in code]
+
+
 def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
     """Return a digest of everything a chapter's result depends on.
 
-    That is its code and prose, the mflib modules it imports, directly or not, the
-    committed records that they read (``book/records/X`` belongs to ``mflib.X.records``),
-    the parameters, and the versions of Python, torch, numpy and scipy.
+    That is its code and prose, the rows of the register that it names, the mflib modules
+    it imports, directly or not, the committed records that they read (``book/records/X``
+    belongs to ``mflib.X.records``), the parameters, and the versions of Python, torch, numpy
+    and scipy.
     """
     digest = hashlib.sha256(chapter.path.read_bytes())
     sources = _sources(_cells(chapter))
@@ -154,6 +163,7 @@ def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
     ]
     for file in [*sources, *records]:
         digest.update(file.name.encode() + file.read_bytes())
+    digest.update(json.dumps(_rows(chapter)).encode())
     versions = provenance.versions(*_VERSIONED)
     digest.update(json.dumps([sorted(given.items()), versions]).encode())
     return digest.hexdigest()
