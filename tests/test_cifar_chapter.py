@@ -22,7 +22,7 @@ def chapter(folder):
         if cell["cell_type"] == "code":
             exec(source.replace('"quick": (3, 8)', '"quick": (1, 1)'), scope)
             if "parameters" in cell["metadata"].get("tags", ()):
-                scope |= {"records": str(folder), "blocks": 3, "width": 4}
+                scope |= {"records": str(folder), "blocks": 3, "width": 8}
     scope["plt"].close("all")
     return scope
 

@@ -88,7 +88,7 @@ def test_momentum_of_tau_travels_with_tau():
 
 
 def test_swapping_two_depths_equals_swapping_the_blocks():
-    arch = residual("toy", (4,), (4,), 5, size=8)
+    arch = residual("toy", (4,), (8,), 5, size=8)
     net = Network(arch)
     generator = torch.Generator().manual_seed(0)
     theta, stats = (v.double() for v in net.initial(generator))

@@ -17,7 +17,7 @@ from mflib.cifar.plain import PlainNetwork, copy_parameters
 from mflib.cifar.runner import advance
 from mflib.cifar.train import Run
 
-NET = Network(residual("toy", (3, 3), (4, 8), 10, size=8))
+NET = Network(residual("toy", (3, 3), (8, 16), 10, size=8))
 
 
 def make(how="mean-field", seed=0, store=None, net=NET, **changes):
