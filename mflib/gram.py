@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .arguments import require_positive_int
 from .blocks import NeuronBlock
-from .scaled_resnet import Backward, ScaledResNet
+from .chen2024.network import Backward, ScaledResNet
 
 __all__ = ["gram_encoder", "gram_encoder_profile", "gram_predictor", "neuron_gram"]
 

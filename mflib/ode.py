@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .blocks import Block
 from .arguments import require_positive_int, require_tensor
+from .blocks import Block
 from .measures import Measure
 
 __all__ = ["METHODS", "Adjoint", "Tableau", "Trajectory", "adjoint", "flow"]
