@@ -8,7 +8,7 @@ from conftest import ROOT
 from test_cifar_train import finish, make
 
 from mflib.cifar import recipe, records
-from mflib.cifar.protocol import PAPER
+from mflib.cifar.recipe import PAPER
 
 matplotlib.use("Agg")
 

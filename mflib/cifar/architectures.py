@@ -1,4 +1,4 @@
-"""The shapes of the networks of Table 1: convolutions, stages, movable blocks."""
+"""The shapes of the networks: convolutions, stages, movable blocks."""
 
 from __future__ import annotations
 
@@ -153,8 +153,13 @@ def _resnext(groups: int):
     )
 
 
-#: The networks of Table 1, by name.
+def _small(n: int):
+    return lambda name, k: residual(name, (n, n, n), (8, 16, 32), k, size=16)
+
+
+#: The networks of Table 1 and, for averaged images, of the small protocol, by name.
 NETWORKS = {
+    **{f"small-n{n}": _small(n) for n in (3, 5, 7, 9)},
     **{f"resnet{depth}": _basic(depth) for depth in (20, 32, 44, 56, 110)},
     "resnet164": lambda name, k: residual(
         name, (18, 18, 18), (64, 128, 256), k, inner=(16, 32, 64), stem=16
@@ -165,7 +170,7 @@ NETWORKS = {
 
 
 def architecture(name: str, classes: int) -> Architecture:
-    """Return a network of Table 1 by its name.
+    """Return a network by its name.
 
     Raises
     ------

@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from cifar_files import PlainNetwork, copy_parameters
 
 from mflib.cifar.architectures import residual
-from mflib.cifar.bracket import depth_gradient
-from mflib.cifar.nets import Network
-from mflib.cifar.plain import PlainNetwork, copy_parameters
+from mflib.cifar.depth_velocity import depth_gradient
+from mflib.cifar.networks import Network
 
 
 def problem(arch, seed=0, n=16):

@@ -7,14 +7,18 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from cifar_files import PlainNetwork, copy_parameters
 
 from mflib.cifar import CifarError
+from mflib.cifar.algorithm_one import initial_stamps, rule, steps
 from mflib.cifar.architectures import NETWORKS, Conv, architecture, residual
-from mflib.cifar.meanfield import initial_tau, method, steps
-from mflib.cifar.nets import Network
-from mflib.cifar.plain import PlainNetwork, copy_parameters
+from mflib.cifar.networks import Network
 
 SIZES = {  # multiply-adds in millions, parameters in millions, movable blocks
+    "small-n3": (2.6, 0.07, (3, 2, 2)),
+    "small-n5": (4.4, 0.12, (5, 4, 4)),
+    "small-n7": (6.1, 0.17, (7, 6, 6)),
+    "small-n9": (7.9, 0.22, (9, 8, 8)),
     "resnet20": (40.8, 0.27, (3, 2, 2)),
     "resnet32": (69.1, 0.47, (5, 4, 4)),
     "resnet44": (97.4, 0.66, (7, 6, 6)),
@@ -86,8 +90,8 @@ def test_uniform_tau_with_total_m_equals_vanilla_to_the_last_bit(kind, dtype):
     theta = theta.detach().to(torch.float64 if dtype == torch.float64 else torch.float32)
     theta.requires_grad_()
     stats = stats.to(theta.dtype)
-    how = method("mean-field")
-    tau = initial_tau(how, net.arch.movable, torch.Generator()).to(theta.dtype)
+    how = rule("mean-field")
+    tau = initial_stamps(how, net.arch.movable, torch.Generator()).to(theta.dtype)
     tau.requires_grad_()
     results = []
     for heights in (None, steps(how, tau, net.arch.movable)):
@@ -121,11 +125,11 @@ def test_a_step_scales_its_own_block_and_no_other():
         net(theta, stats.clone(), x, [heights]), net(scaled, stats.clone(), x))
 
 
-@pytest.mark.parametrize("name", ["mean-field", "T1", "fixed-total", "free-steps"])
+@pytest.mark.parametrize("name", ["mean-field", "T1", "normalised", "free-steps"])
 def test_gradient_in_tau_equals_finite_differences(name):
     net, theta, stats, x, y = _problem(TOYS["basic"])
-    how, movable = method(name), TOYS["basic"].movable
-    tau = initial_tau(how, movable, torch.Generator()).double()
+    how, movable = rule(name), TOYS["basic"].movable
+    tau = initial_stamps(how, movable, torch.Generator()).double()
     tau += 0.1 * torch.rand(tau.shape, generator=torch.Generator().manual_seed(1))
     tau.requires_grad_()
 
