@@ -93,8 +93,9 @@ class Identity(Check):
     Examples
     --------
     >>> from mflib.claims import Claim
-    >>> claim = Claim("X", paper="p", where="w", kind="identity", statement="s")
-    >>> claim.predict(Identity("a = b", 1e-6)).measure([1e8, 1.0], [1e8, 2.0])
+    >>> claim = Claim("X-1", paper="lu2020", where="w", kind="identity", statement="s")
+    >>> a, b = [1e8, 1.0], [1e8, 2.0]
+    >>> claim.predict(Identity("each entry", 1e-6)).measure(a, b)
     >>> claim.checks[0].verdict
     'refuted'
     """
@@ -194,7 +195,7 @@ class Rate(Check):
     Examples
     --------
     >>> from mflib.claims import Claim
-    >>> claim = Claim("X", paper="p", where="w", kind="rate", statement="s")
+    >>> claim = Claim("X-1", paper="lu2020", where="w", kind="rate", statement="s")
     >>> rate = claim.predict(Rate("error", -0.5, statistic="geometric", competing=-1.0))
     >>> rng = np.random.default_rng(0)
     >>> n = 2.0 ** np.arange(4, 10)

@@ -448,5 +448,5 @@ def test_fresh_claims_are_not_run():
 def test_impossible_claims_are_named(options, message):
     with pytest.raises(ClaimError, match=message):
         Claim(
-            **({"id": "X", "paper": "p", "where": "w", "kind": "rate", "statement": "s"} | options)
+            **({"id": "X-1", "paper": "lu2020", "where": "w", "kind": "rate", "statement": "s"} | options)
         )

@@ -161,7 +161,7 @@ def test_twelve_seeds_are_the_fewest_of_a_predicted_slope(seeds, found):
 def test_eight_seeds_are_the_fewest_of_a_control_and_of_a_premise(seeds, state):
     made = measured(geometric(), SIZES, power_law(-0.5), control=(SIZES, power_law(0.0, seeds)))
     assert made.controls[0].state == state
-    made = Claim("X", paper="p", where="w", kind="rate", statement="s")
+    made = Claim("X-1", paper="lu2020", where="w", kind="rate", statement="s")
     made.predict(geometric())
     premise = made.premise(Rate("g", -0.5, statistic="geometric"))
     premise.measure(SIZES, power_law(-0.5, seeds))
