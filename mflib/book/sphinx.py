@@ -114,15 +114,16 @@ def _ledger_html(claims: list[dict[str, Any]], waiting: list[dict[str, Any]], li
         '<p><label>Show only rows with <input type="search" id="mf-filter" '
         'placeholder="refuted, lu2020, rate ..."></label> <span id="mf-count"></span></p>'
         "<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>"
-        '<th><span class="mf-pairs"><span>predicted</span><span>measured [99.9 %]</span></span>'
-        f"</th><th>controls</th></tr></thead>{''.join(bodies)}</table></div>"
+        '<th><span class="mf-pairs"><span>predicted</span>'
+        f"<span>{card.MEASURED}</span></span></th><th>controls</th></tr></thead>"
+        f"{''.join(bodies)}</table></div>"
     )
 
 
 def _ledger_row(claim: dict[str, Any], address: str | None) -> str:
     sign, word, colour = card.badge(claim)
     checks = "".join(
-        f"<div>{card.mathematics(c['name'])}: "
+        f"<div>{card.mathematics(c['name'])}{_mark(c, claim)}: "
         f"<b>{card.mathematics(card.predicted(c))}</b></div>"
         f"<div>{card.mathematics(card.measured(c))}</div>"
         for c in claim["checks"]
@@ -140,10 +141,18 @@ def _ledger_row(claim: dict[str, Any], address: str | None) -> str:
         f'<td data-label="statement">{card.mathematics(claim["statement"])}'
         f'<div class="mf-where">{html.escape(claim["paper"])}, '
         f"{card.mathematics(claim['where'])}; {html.escape(claim['kind'])}</div></td>"
-        f'<td data-label="predicted, and measured [99.9 %]"><div class="mf-pairs">'
+        f'<td data-label="predicted, and {card.MEASURED}"><div class="mf-pairs">'
         f"{checks}</div></td>"
         f'<td data-label="controls that flipped ✓">{controls or "–"}</td></tr>'
     )
+
+
+def _mark(check: dict[str, Any], claim: dict[str, Any]) -> str:
+    """Say of a check in the ledger what it is for, that it decides, and what it lacks."""
+    words = ["premise"] if check.get("role") == "premise" else []
+    words += ["decides"] if check["name"] == claim.get("deciding") else []
+    words += check.get("unsaid", [])
+    return f" <i>({html.escape(', '.join(words))})</i>" if words else ""
 
 
 def _verdicts_html(claims: list[dict[str, Any]]) -> str:
@@ -179,10 +188,12 @@ def _reruns_html(found: dict[str, Any]) -> str:
             f"<li>{html.escape(claim['id'])}"
             + (" (an open question)" if claim["expected"] is None else "")
             + f": {html.escape(reruns.counted(claim))}"
+            + "".join(f"; changed: {card.mathematics(n)}" for n in reruns.changed(claim))
             + "".join(f"; did not flip: {card.mathematics(name)}" for name in claim["stuck"])
             + "</li>"
             for claim in claims
             if claim["expected"] is None or reruns.differing(claim) or claim["stuck"]
+            or reruns.changed(claim)
         ]
     runs = "; ".join(
         (", ".join(f"{k} {v}" for k, v in run["parameters"].items()) or "as committed")
@@ -192,7 +203,7 @@ def _reruns_html(found: dict[str, Any]) -> str:
         '<div class="mf-verdicts tex2jax_process"><table><thead><tr><th>paper</th><th>claims</th>'
         "<th>verdicts</th><th>that differ</th><th>claims with a control that did not flip</th>"
         f"</tr></thead><tbody>{body}</tbody></table>"
-        f"<ul>{''.join(told)}</ul>"
+        f"<ul>{''.join(told)}</ul><p>{html.escape(reruns.summary(found))}.</p>"
         f'<p class="mf-where">Runs: {html.escape(runs)}. Commit '
         f"{html.escape(str(found['commit'])[:12])}; {html.escape(versions)}.</p></div>"
     )

@@ -245,12 +245,17 @@ class Control:
 
     @property
     def state(self) -> str:
-        """flipped; weak (it decides nothing); stuck (the check's own verdict); not run."""
+        """flipped, weak (it decides nothing), stuck (the check's own verdict), or not run.
+
+        Where the check itself decides nothing there is nothing to flip: undecided.
+        """
         if self._outcome is None:
             return NOT_RUN
         if self.flipped:
             return "flipped"
-        return "weak" if self._outcome.verdict == INCONCLUSIVE else "stuck"
+        if self._outcome.verdict == INCONCLUSIVE:
+            return "weak"
+        return "stuck" if self.check.verdict in (VERIFIED, REFUTED) else "undecided"
 
     def record(self) -> dict[str, Any]:
         """Return the control as plain JSON data."""

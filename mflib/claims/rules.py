@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import INCONCLUSIVE, REFUTED, VERIFIED, Check, Outcome
+from .checks import INCONCLUSIVE, PREDICTED, REFUTED, VERIFIED, Check, Outcome
 from .evidence import ClaimError, as_array, in_pairs, rows_of
 from .intervals import (
     LEVEL,
@@ -240,8 +240,8 @@ class Rate(Check):
 
     def unsaid(self) -> list[str]:
         """What the rules ask for and the check does not say, a few words each."""
-        competing = [] if self.competing is not None else ["no competing exponent named"]
-        return super().unsaid() + competing
+        silent = self.role == PREDICTED and self.competing is None
+        return super().unsaid() + ["no competing exponent named"] * silent
 
     def _rows(self, sizes: Any, errors: Any, clusters: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return sizes and one row of errors a cluster, or raise ClaimError."""
@@ -292,7 +292,7 @@ class Rate(Check):
         self, sizes: Any, errors: Any, clusters: Any = None, control: bool = False
     ) -> Outcome:
         sizes, rows = self._rows(sizes, errors, clusters)
-        few = control or self.role != "predicted"
+        few = control or self.role != PREDICTED
         details: dict[str, Any] = {
             "over": self.over,
             "sizes": sizes.tolist(),
@@ -472,7 +472,7 @@ class Limit(Check):
 
     def unsaid(self) -> list[str]:
         """What the rules ask for and the check does not say, a few words each."""
-        silent = self.predicted == 0 and self.scale is None
+        silent = self.role == PREDICTED and self.predicted == 0 and self.scale is None
         return super().unsaid() + ["no scale named for a limit 0"] * silent
 
     def _judge(

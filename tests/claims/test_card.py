@@ -42,7 +42,7 @@ def test_ascii_mathematics_becomes_signs_outside_formulas(typed, shown):
 def test_a_bound_of_zero_that_is_passed_shows_the_excess():
     made = measured(Bound("f"), [0.5, 0.5], [1.0, 1.0], control=([0.5, 0.25], [1.0, 0.0]))
     record = made.record()
-    assert card.measured(record["checks"][0]) == "worst ratio 0.5"
+    assert card.measured(record["checks"][0]) == "worst ratio 0.5, sharp"
     assert card.measured(record["controls"][0]) == "excess 0.25"
     check = made.checks[0]
     check.adversary([0.3], [0.0])

@@ -194,7 +194,30 @@ def test_open_questions_speak_as_a_family(sides, controls, verdict, reason):
 def test_an_open_question_asks_its_control_for_a_clear_no():
     assert question_claim([N], [R]).controls[0].state == "flipped"
     assert question_claim([N], [N]).controls[0].state == "weak"
-    assert question_claim([N], [V]).controls[0].state == "stuck"
+    assert question_claim([N], [V]).controls[0].state == "undecided"
+    assert question_claim([V], [V]).controls[0].state == "stuck"
+    assert question_claim([R], [R]).controls[0].state == "stuck"
+
+
+@pytest.mark.parametrize(
+    ("check", "control", "state"),
+    [
+        (V, R, "flipped"),
+        (V, V, "stuck"),
+        (V, N, "weak"),
+        (R, R, "stuck"),
+        (R, V, "flipped"),
+        (R, N, "weak"),
+        (N, R, "undecided"),
+        (N, V, "undecided"),
+        (N, N, "weak"),
+        (V, None, "not run"),
+    ],
+)
+def test_a_control_says_what_became_of_it(check, control, state):
+    made = identity_claim([check], [], [[control]])
+    assert made.controls[0].state == state
+    assert made.controls[0].flipped == (state == "flipped")
 
 
 # bounds in a claim
@@ -448,5 +471,8 @@ def test_fresh_claims_are_not_run():
 def test_impossible_claims_are_named(options, message):
     with pytest.raises(ClaimError, match=message):
         Claim(
-            **({"id": "X-1", "paper": "lu2020", "where": "w", "kind": "rate", "statement": "s"} | options)
+            **(
+                {"id": "X-1", "paper": "lu2020", "where": "w", "kind": "rate", "statement": "s"}
+                | options
+            )
         )
