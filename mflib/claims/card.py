@@ -110,6 +110,11 @@ def _extra(check: dict[str, Any]) -> str:
             f"the {details['other']['statistic']} average has the slope "
             f"{details['other']['slope']:.3f}: the exponent depends on the average"
         )
+    if abs(details.get("skewness") or 0) > 1 and details["seeds"] < 48:
+        words.append(
+            f"skewness {details['skewness']:.1f}: the interval of such a mean misses "
+            "more often than 1 %"
+        )
     if details.get("share"):
         words.append(f"at least {details['share']:.0%} of all seeds")
     if details.get("trials"):

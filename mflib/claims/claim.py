@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import provenance
 from . import card, register
+from .bound import Bound
 from .checks import (
     INCONCLUSIVE,
     NOT_RUN,
@@ -22,7 +23,6 @@ from .checks import (
 )
 from .evidence import ClaimError
 from .families import family
-from .rules import Bound
 
 __all__ = ["KINDS", "SCHEMA", "Claim"]
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from .checks import INCONCLUSIVE, REFUTED, VERIFIED, Check, Outcome
+from .bound import tightness_word
+from .checks import FEWEST, INCONCLUSIVE, REFUTED, VERIFIED, Check, Outcome, finite, not_finite
 from .evidence import ClaimError, as_array, in_pairs
 from .intervals import QUANTILE, mean_interval
-from .rules import FEWEST, finite, not_finite, tightness_word
 
 __all__ = ["Below", "MeanBound", "ShareBound"]
 

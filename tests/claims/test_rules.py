@@ -20,9 +20,9 @@ from mflib.claims import (
     Reproduction,
     ShareBound,
 )
+from mflib.claims.bound import tightness_word
 from mflib.claims.families import family, holm, paired, paired_family, sign_flip
 from mflib.claims.intervals import mean_interval, power_factor
-from mflib.claims.rules import tightness_word
 
 NAN, INF = math.nan, math.inf
 
