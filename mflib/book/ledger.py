@@ -72,8 +72,9 @@ def problems(root: Path, out: Path | None = None) -> list[str]:
     """Return what is wrong with the ledger, one line each; empty if all is well.
 
     A verdict that differs from the expected one, a control that did not flip, a predicted
-    check without a control or a rate without its nearest competitor, an identifier given twice, a chapter that is missing, failed or stale, without claims, or
-    without one that the register gives it.
+    check without a control, a rate without its nearest competitor, an identifier given
+    twice, a chapter that is missing, failed or stale, without claims, or without one that
+    the register gives it.
     """
     out = Path(out) if out else root / "_build" / "chapters"
     lines, seen = [], {}

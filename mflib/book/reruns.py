@@ -76,7 +76,8 @@ def _over(claim: dict[str, Any], found: list[dict[str, Any] | None]) -> dict[str
         "id": claim["id"], "paper": claim["paper"], "notebook": claim["notebook"],
         "expected": claim["expected"],
         "verdicts": [each["verdict"] if each else None for each in found],
-        "stuck": sorted({c["name"] for each in there for c in each["controls"] if not c["flipped"]}),
+        "stuck": sorted(
+            {c["name"] for each in there for c in each["controls"] if not c["flipped"]}),
         "checks": checks,
         "controls": _each(there, found, "controls", ("name", "check"), ()),
     }

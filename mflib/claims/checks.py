@@ -315,6 +315,6 @@ def _judged(
 ) -> tuple[Outcome, str]:
     """Return a rule's outcome and the fingerprint of the numbers that it was given."""
     outcome = check._judge(*args, control=control, **kwargs)
-    if why := suspicion(args, frame):
+    if why := suspicion((*args, *kwargs.values()), frame):
         outcome = _refused(outcome, why)
     return outcome, digest(args, kwargs)

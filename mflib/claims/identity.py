@@ -11,6 +11,9 @@ from .evidence import ClaimError, as_array, in_pairs
 
 __all__ = ["Identity"]
 
+#: The largest tolerance of an equality: beyond, it is a limit or an approximation.
+WIDEST = 0.01
+
 
 class Identity(Check):
     r"""An equality at finite size, to rounding.
@@ -25,7 +28,7 @@ class Identity(Check):
     name : str
         What equals what.
     tolerance : float
-        Verified up to here, refuted beyond ten times it.
+        Verified up to here, refuted beyond ten times it; at most .01.
     norm : {"all"} or int or tuple of int, optional
         Divide by the largest entry of the whole right side, or along these axes (one
         problem's vector in a batch), instead of by each entry itself.
@@ -51,6 +54,8 @@ class Identity(Check):
         if norm not in (None, "all") and not all(type(axis) is int for axis in axes):
             raise ClaimError(f"norm: {norm!r} is none of None, 'all', an axis, several axes")
         self.tolerance = finite("tolerance", tolerance, positive=True)
+        if self.tolerance > WIDEST:
+            raise ClaimError(f"tolerance: {tolerance} is no equality; at most {WIDEST}")
         self.norm = norm
         self.predicted = 0.0
 

@@ -265,6 +265,16 @@ def test_a_loose_bound_in_another_claim_shows_in_its_badge():
     assert badge(made.record())[1] == "verified"
 
 
+def test_a_bound_on_a_mean_that_is_far_from_it_is_not_called_verified_either():
+    rng = np.random.default_rng(0)
+    for scale, word in ((0.9, "verified"), (0.1, "holds, not sharp"), (1e-3, "inconclusive")):
+        made = claim("bound")
+        check = made.predict(MeanBound("E X <= 1"))
+        check.measure(scale * (1 + 0.01 * rng.normal(size=24)), 1.0)
+        check.control("c", broke="something").measure(2 + 0.01 * rng.normal(size=24), 1.0)
+        assert badge(made.record())[1] == word
+
+
 def test_an_attained_case_found_by_the_adversary_makes_a_bound_sharp():
     made = bound_claim([0.1])
     made.checks[0].adversary([1.0], ONE)
