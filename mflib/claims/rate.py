@@ -166,11 +166,11 @@ class Rate(Check):
             return f"{len(rows)} independent seeds, at least {fewest} are needed"
         if len(sizes) < 4:
             return f"{len(sizes)} sizes, at least 4 are needed to see a line bend"
-        if sizes.max() < 8 * sizes.min():
+        if sizes.max() < 8 * sizes.min() * (1 - 1e-9):
             return f"sizes over a factor {sizes.max() / sizes.min():.3g}, at least 8 is needed"
         if self._end(sizes) is None:
             return "sizes on both sides of 1: toward='large' or 'small' is to be said"
-        scaled = rows / np.abs(rows).max(0)
+        scaled = size / size.max(0)
         scaled = scaled[np.lexsort(scaled.T)]
         if (np.abs(np.diff(scaled, axis=0)).max(1) <= ROUNDING).any():
             return "two seeds gave the same errors: copies are no seeds"

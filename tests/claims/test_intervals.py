@@ -132,6 +132,13 @@ def test_beyond_a_thousand_seeds_nothing_is_resampled_and_little_changes(monkeyp
     assert half(slope_interval(K, errors)[1]) == pytest.approx(few, rel=0.06)
 
 
+def test_leaving_seeds_out_in_portions_changes_nothing():
+    weights = np.concatenate(list(module._left_out(3000)))
+    assert len(list(module._left_out(3000))) > 1 and weights.shape == (3000, 3000)
+    assert np.array_equal(weights == 0, np.eye(3000, dtype=bool))
+    assert weights.sum(1) == pytest.approx(1.0)
+
+
 def test_the_percentile_part_lengthens_where_one_seed_carries_the_average():
     errors = np.abs(np.random.default_rng(8).normal(size=(12, 5)))
     errors[0] = 1e3 * K**0.5  # the average is this seed; leaving it out changes all
