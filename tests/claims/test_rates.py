@@ -218,7 +218,14 @@ def test_a_cluster_is_averaged_as_the_statistic_averages(statistic, power):
 
 
 def test_four_sizes_over_a_factor_eight_are_the_fewest():
-    for sizes in (SIZES[:3], [16, 32], [16, 20, 24, 40], [16, 17, 18, 127]):
+    for sizes in (
+        SIZES[:3],
+        [16, 32],
+        [16, 20, 24, 40],
+        [16, 17, 18, 127],
+        [16, 128, 1024],
+        [16, 1024],
+    ):
         found = outcome(geometric(), sizes, power_law(-0.5, sizes=np.array(sizes, float)))
         assert found.verdict == "inconclusive" and "needed" in found.reason
     sizes = np.array([16.0, 32, 64, 128])
