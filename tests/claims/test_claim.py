@@ -197,7 +197,7 @@ def test_open_questions_speak_as_a_family(sides, controls, verdict, reason):
         ("reproduction", Reproduction("q"), "premise"),
         ("counterexample", Counterexample("s", "a < b"), "premise"),
         ("rate", Rate("r", 1.0), "predicted"),
-        ("bound", Bound("b"), "predicted"),
+        ("bound", Bound("c"), "predicted"),
         ("limit", Limit("l", 1.0, 0.1), "predicted"),
     ],
 )

@@ -536,6 +536,15 @@ def test_few_or_equal_seeds_decide_no_mean(sample, bound):
     assert verdict(MeanBound("E X"), sample, bound) == "inconclusive"
 
 
+def test_the_interval_of_a_mean_bound_is_that_at_the_level_shared_by_all_configurations():
+    sample = 1 + 0.01 * np.random.default_rng(3).normal(size=(10, 24))
+    got = outcome(MeanBound("E X"), sample, np.full(10, 2.0))
+    at = int(sample.mean(1).argmax())
+    expected = mean_interval(sample[at], 1 - 0.0005 / 10)[1]
+    assert got.interval == pytest.approx(tuple(np.array(expected) / 2))
+    assert np.ptp(got.interval) > 1.1 * np.ptp(mean_interval(sample[at])[1]) / 2
+
+
 def test_a_true_mean_bound_is_hardly_ever_refuted_over_many_configurations():
     rng = np.random.default_rng(1)
     refuted = 0
