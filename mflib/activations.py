@@ -99,12 +99,12 @@ ACTIVATIONS: dict[str, Activation] = _table(
 )
 
 
-def activation(name: str | Activation) -> Activation:
-    r"""Return the activation called `name`.
+def activation(sigma: str | Activation) -> Activation:
+    r"""Return the activation of that name.
 
     Parameters
     ----------
-    name : str or Activation
+    sigma : str or Activation
         A key of :data:`ACTIVATIONS`; an :class:`Activation` is returned as it is.
 
     Returns
@@ -115,10 +115,15 @@ def activation(name: str | Activation) -> Activation:
     ------
     ValueError
         If no activation has that name; the message lists those that exist.
+
+    Examples
+    --------
+    >>> activation("tanh").df(torch.tensor(0.0))
+    tensor(1.)
     """
-    if isinstance(name, Activation):
-        return name
-    if name not in ACTIVATIONS:
+    if isinstance(sigma, Activation):
+        return sigma
+    if not isinstance(sigma, str) or sigma not in ACTIVATIONS:
         known = ", ".join(sorted(ACTIVATIONS))
-        raise ValueError(f"activation: no {name!r}; choose one of {known}")
-    return ACTIVATIONS[name]
+        raise ValueError(f"sigma: no activation {sigma!r}; choose one of {known}")
+    return ACTIVATIONS[sigma]

@@ -9,13 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .arguments import require_batch, require_generator, require_positive_int
+from .arguments import require_batch, require_choice, require_generator, require_int, require_number
 from .kernels import population_gram
 
 __all__ = ["Labelled", "conditioned_digits", "digits"]
-
-_LABELS = ("parity", "value")
-
 
 class Labelled(NamedTuple):
     """Inputs of shape (batch..., n, d) with their labels (batch..., n), mass 1/n each."""
@@ -80,15 +77,19 @@ def digits(
     ------
     TypeError, ValueError
         If a size is impossible, `labels` unknown, or `generator` is none.
+
+    Examples
+    --------
+    >>> x, y = digits(5, 3, torch.Generator().manual_seed(0), sphere=True, batch=(2,))
+    >>> x.shape, y.shape
+    (torch.Size([2, 5, 3]), torch.Size([2, 5]))
     """
     require_generator(generator)
+    require_choice("labels", labels, ("parity", "value"))
+    require_batch(batch)
     scores, target = _scores()
-    for name, size, most in (("n", n, len(scores)), ("d", d, scores.shape[1])):
-        require_positive_int(name, size)
-        if size > most:
-            raise ValueError(f"{name}: {size} is more than the {most} that the digits have")
-    if labels not in _LABELS:
-        raise ValueError(f"labels: {labels!r} is none of {', '.join(_LABELS)}")
+    require_int("n", n, 1, len(scores))
+    require_int("d", d, 1, scores.shape[1])
     draw = torch.rand(*batch, len(scores), generator=generator).argsort(-1)[..., :n]
     x = scores[:, :d]
     x = (x / x.square().mean().sqrt())[draw]
@@ -136,7 +137,14 @@ def conditioned_digits(
     ------
     ValueError
         If the floor is so high that 20 batches of draws do not fill the problems.
+
+    Examples
+    --------
+    >>> x, y = conditioned_digits(4, 3, 0.1, torch.Generator().manual_seed(0), (2,))
+    >>> bool((torch.linalg.eigvalsh(population_gram(x)) > 0.09).all())
+    True
     """
+    require_number("floor", floor)
     problems = math.prod(require_batch(batch))
     kept: list[tuple[Tensor, Tensor]] = []
     found = 0

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from scipy.integrate import cumulative_simpson
 from torch import Tensor
 
-from .arguments import require_positive_int
-from .stepping import State, chebyshev_step, runge_kutta_step
+from .arguments import require_number, require_positive_int, require_tensor
+from .stepping import State, chebyshev_step, runge_kutta_step, tableau
 
 __all__ = ["GradientFlow", "Path", "descend", "integrate", "time_scale"]
 
@@ -70,9 +71,8 @@ class Path:
         if steps.shape[-1] % 2 or not torch.allclose(steps, h.expand_as(steps), rtol=1e-9):
             raise ValueError("times: the identity needs an even number of equal steps")
         rate = self.dissipation.sum(-1)
-        pieces = rate[..., :-2:2] + 4.0 * rate[..., 1::2] + rate[..., 2::2]
-        lost = self.loss[..., 2::2] - self.loss[..., :1]
-        return lost + (h / 3.0) * pieces.cumsum(-1)
+        spent = cumulative_simpson(rate.detach().numpy(), axis=-1)[..., 1::2]
+        return self.loss[..., 2::2] - self.loss[..., :1] + h * torch.as_tensor(spent)
 
 
 def integrate(
@@ -109,11 +109,14 @@ def integrate(
     ValueError
         If `time` is not positive and finite or `steps` no positive integer.
     """
+    require_positive_int("steps", steps)
+    tableau(method)
     rates, kept = [velocity(state)], []
-    time = torch.as_tensor(time, dtype=rates[0].loss.dtype)
-    if not bool((time.isfinite() & (time > 0)).all()):
+    if not isinstance(time, Tensor):
+        time = rates[0].loss.new_tensor(require_number("time", time, above=0))
+    if not bool((require_tensor("time", time, 0) > 0).all()):
         raise ValueError(f"time: expected positive finite numbers, got {time.tolist()}")
-    h = time / require_positive_int("steps", steps)
+    h = time / steps
     for number in range(steps + 1):
         if number in keep:
             kept.append(state)
@@ -154,12 +157,21 @@ def time_scale(
     Returns
     -------
     Tensor
-        Shape (...): infinite where the velocity does not change, nan where it vanishes.
+        Shape (...).
+
+    Raises
+    ------
+    ValueError
+        If the velocity vanishes somewhere, or does not change.
     """
+    require_number("step", step, above=0)
     v = velocity(state)
     h = step * v.loss / v.dissipation.sum(-1)
     change = (velocity(state + v * h) - v).dissipation.sum(-1)
-    return h * (v.dissipation.sum(-1) / change).sqrt()
+    scale = h * (v.dissipation.sum(-1) / change).sqrt()
+    if not scale.isfinite().all():
+        raise ValueError("velocity: vanishes or stays the same here; it has no time scale")
+    return scale
 
 
 def descend(
@@ -206,11 +218,11 @@ def descend(
     ValueError
         If the batch is not one-dimensional, or `share`, `first` or `steps` impossible.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share: expected a number in (0, 1], got {share!r}")
-    if not 0 < first < float("inf"):
-        raise ValueError(f"first: expected a positive finite step, got {first!r}")
+    require_number("share", share, above=0, most=1)
+    require_number("first", first, above=0)
+    require_number("until", until)
     require_positive_int("steps", steps)
+    require_positive_int("stages", stages)
     at = flow.velocity(state)
     loss, rate = at.loss.clone(), at.dissipation.clone()
     if loss.ndim != 1:

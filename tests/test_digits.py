@@ -52,7 +52,7 @@ def test_a_reduced_image_agrees_with_scikit_learn():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((1798, 2), "n: 1798"), ((5, 62), "d: 62"), ((0, 2), "n: expected")],
+    [((1798, 2), "n: expected.*got 1798"), ((5, 62), "d: expected.*got 62"), ((0, 2), "n: expected")],
 )
 def test_impossible_sizes_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -367,15 +367,15 @@ def test_a_descent_of_a_batch_equals_its_members_in_any_order(shared):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: integrate(FLOW.velocity, CLOUD, -1.0, 4), "time: expected positive finite"),
-        (lambda: integrate(FLOW.velocity, CLOUD, math.inf, 4), "time: expected positive finite"),
+        (lambda: integrate(FLOW.velocity, CLOUD, -1.0, 4), "time: expected a finite number > 0"),
+        (lambda: integrate(FLOW.velocity, CLOUD, math.inf, 4), "time: expected a finite number > 0"),
         (lambda: integrate(FLOW.velocity, CLOUD, 1.0, 0), "steps: expected an integer"),
         (lambda: integrate(FLOW.velocity, CLOUD, 1.0, 3).defect(), "even number of equal steps"),
         (lambda: descend(FLOW, CLOUDS, 4).defect(), "even number of equal steps"),
         (lambda: chebyshev_step(FLOW.velocity, CLOUD, 0.1, 0), "stages: expected an integer"),
         (lambda: descend(FLOW, CLOUD, 4), "one batch dimension"),
-        (lambda: descend(FLOW, CLOUDS, 4, share=0.0), "share: expected a number"),
-        (lambda: descend(FLOW, CLOUDS, 4, share=1.5), "share: expected a number"),
+        (lambda: descend(FLOW, CLOUDS, 4, share=0.0), "share: expected a finite number > 0 and <= 1"),
+        (lambda: descend(FLOW, CLOUDS, 4, share=1.5), "share: expected a finite number > 0 and <= 1"),
         (lambda: descend(FLOW, CLOUDS, 0), "steps: expected an integer"),
     ],
 )

@@ -202,8 +202,8 @@ def test_layers_are_compared_one_by_one():
     [
         (lambda: wasserstein(randn(3, 2), randn(3, 4)), "y: last dimension"),
         (lambda: wasserstein(randn(2, 3, 2), randn(3, 2)), "y: leading dimensions"),
-        (lambda: wasserstein(randn(3, 2), randn(3, 2), randn(3)), "a: masses"),
-        (lambda: wasserstein(randn(3, 2), randn(3, 2), b=torch.ones(3).double()), "b: masses"),
+        (lambda: wasserstein(randn(3, 2), randn(3, 2), randn(3)), "a: must be"),
+        (lambda: wasserstein(randn(3, 2), randn(3, 2), b=torch.ones(3).double()), "b: must be"),
         (lambda: wasserstein(randn(3, 2) * math.nan, randn(3, 2)), "x: holds NaN"),
         (lambda: wasserstein(randn(3, 2), randn(3, 2), order=3), "order"),
         (lambda: slab_atoms(layered(randn(2, 3, 4)), 0), "parts"),

@@ -108,7 +108,7 @@ def network_jet(block: MatrixBlock, rho: LayeredMeasure, x: Tensor, order: int) 
     X = [x + zero] + [zero] * order
     for layer in range(rho.layers):
         theta, weights = rho.theta[..., layer, :, :], rho.weights[..., layer, :]
-        u = [block._z(term, theta) for term in X]
+        u = [block.preactivation(term, theta) for term in X]
         if block.sigma.name == "linear":
             y = u
         else:

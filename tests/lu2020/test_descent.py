@@ -88,7 +88,7 @@ def test_what_cannot_work_is_refused():
     plain = Problem(MatrixBlock(2), randn(6, 2), randn(6), steps=L)
     with pytest.raises(TypeError, match="NeuronBlock"):
         descent_direction(plain, gaussian_measure(L, 1, 4, generator()), 0, generator())
-    with pytest.raises(ValueError, match="layer: 32"):
+    with pytest.raises(ValueError, match="layer: expected.*got 32"):
         descent_direction(TASK, RHO, 32, generator())
     with pytest.raises(ValueError, match="features"):
         descent_direction(TASK, RHO, 3, generator(), features=2)

@@ -43,4 +43,4 @@ def test_impossible_sizes_are_named():
     with pytest.raises(ValueError, match="nodes"):
         chebyshev_nodes(1)
     with pytest.raises(ValueError, match="iterations"):
-        picard(MatrixBlock(1), None, torch.ones(1, 1, dtype=DOUBLE), 0)
+        picard(MatrixBlock(1), wave_measure(1, 1, generator()), torch.ones(1, 1, dtype=DOUBLE), 0)
