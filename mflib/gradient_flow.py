@@ -21,7 +21,13 @@ import torch
 from scipy.integrate import cumulative_simpson
 from torch import Tensor
 
-from .arguments import require_number, require_positive_int, require_tensor
+from .arguments import (
+    require_callable,
+    require_instance,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from .stepping import State, chebyshev_step, runge_kutta_step, tableau
 
 __all__ = ["GradientFlow", "Path", "descend", "integrate", "time_scale"]
@@ -109,6 +115,8 @@ def integrate(
     ValueError
         If `time` is not positive and finite or `steps` no positive integer.
     """
+    require_callable("velocity", velocity)
+    require_instance("state", state, State)
     require_positive_int("steps", steps)
     tableau(method)
     rates, kept = [velocity(state)], []
@@ -116,13 +124,20 @@ def integrate(
         time = rates[0].loss.new_tensor(require_number("time", time, above=0))
     if not bool((require_tensor("time", time, 0) > 0).all()):
         raise ValueError(f"time: expected positive finite numbers, got {time.tolist()}")
+    if time.ndim and time.shape != rates[0].loss.shape:
+        raise ValueError(
+            f"time: shape {tuple(time.shape)}, expected one number or {tuple(rates[0].loss.shape)}")
     h = time / steps
+    if not isinstance(keep, (tuple, list)):
+        raise TypeError(f"keep: expected a tuple of step numbers, got {type(keep).__name__}")
     for number in range(steps + 1):
         if number in keep:
             kept.append(state)
         if number < steps:
             state = runge_kutta_step(velocity, state, h, method, rates[-1])
             rates.append(velocity(state))
+    if not rates[-1].loss.isfinite().all():
+        raise ValueError("time: the flow left the finite numbers; take more steps or a shorter time")
     return Path(
         state,
         h[..., None] * torch.arange(steps + 1, dtype=h.dtype),
@@ -164,6 +179,8 @@ def time_scale(
     ValueError
         If the velocity vanishes somewhere, or does not change.
     """
+    require_callable("velocity", velocity)
+    require_instance("state", state, State)
     require_number("step", step, above=0)
     v = velocity(state)
     h = step * v.loss / v.dissipation.sum(-1)
@@ -218,6 +235,10 @@ def descend(
     ValueError
         If the batch is not one-dimensional, or `share`, `first` or `steps` impossible.
     """
+    for name in ("velocity", "members"):
+        if not callable(getattr(flow, name, None)):
+            raise TypeError(f"flow: a {type(flow).__name__} has no {name}; pass a gradient flow")
+    require_instance("state", state, State)
     require_number("share", share, above=0, most=1)
     require_number("first", first, above=0)
     require_number("until", until)

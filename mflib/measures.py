@@ -62,6 +62,13 @@ class Measure:
         raise NotImplementedError
 
 
+def _require_abscissae(abscissae: object) -> None:
+    if not isinstance(abscissae, (tuple, list)) or not abscissae:
+        raise TypeError(f"abscissae: expected a tuple of numbers in [0, 1], got {abscissae!r}")
+    for c in abscissae:
+        require_number("abscissae", c, least=0, most=1)
+
+
 @dataclass(frozen=True)
 class LayeredMeasure(Measure):
     r"""Particles that stay put within each of :math:`L` equal depth cells.
@@ -125,6 +132,7 @@ class LayeredMeasure(Measure):
     def stages(self, steps: int, abscissae: tuple[float, ...]) -> Stages:
         """Return the cell's particles at every stage; `steps` is a multiple of L."""
         require_positive_int("steps", steps)
+        _require_abscissae(abscissae)
         if steps % self.layers:
             raise ValueError(
                 f"steps: {steps} is no multiple of the measure's {self.layers} layers; "
@@ -182,6 +190,7 @@ class CurveMeasure(Measure):
 
     def at(self, depth: float) -> tuple[Tensor, Tensor]:
         """Return particles (..., N, k) and weights (..., N) at one depth."""
+        require_number("depth", depth)
         theta = require_tensor("theta(t)", self.theta(depth), 2)
         if self.weights is not None:
             return theta, require_tensor("weights(t)", self.weights(depth), 1)
@@ -190,6 +199,7 @@ class CurveMeasure(Measure):
     def stages(self, steps: int, abscissae: tuple[float, ...]) -> Stages:
         """Evaluate the curves at every stage depth."""
         require_positive_int("steps", steps)
+        _require_abscissae(abscissae)
         rows = [
             [self.at((step + c) / steps) for c in abscissae] for step in range(steps)
         ]

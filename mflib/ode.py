@@ -90,13 +90,21 @@ def squared_loss(residual: Tensor, mass: Tensor | None = None) -> Tensor:
     mass : Tensor, optional
         Weights of the data, shape (n,), sum 1. Default: 1/n each.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is malformed.
+
     Examples
     --------
     >>> squared_loss(torch.tensor([1.0, 3.0]))
     tensor(2.5000)
     """
+    require_tensor("residual", residual, 1)
+    require_alike(residual=residual, mass=mass)
     if mass is None:
         return 0.5 * residual.square().mean(-1)
+    require_tensor("mass", mass, 1, last=residual.shape[-1])
     return 0.5 * (mass * residual.square()).sum(-1)
 
 
@@ -270,7 +278,9 @@ def adjoint(block: Block, trajectory: Trajectory, p1: Tensor) -> Adjoint:
     tensor([1.5625, 1.2500, 1.0000])
     """
     require_instance("block", block, Block)
-    table = tableau(require_instance("trajectory", trajectory, Trajectory).method)
+    if require_instance("trajectory", trajectory, Trajectory).theta.shape[-1] != block.k:
+        raise ValueError("block: is not the one that made the trajectory; pass that one")
+    table = tableau(trajectory.method)
     require_tensor("p1", p1, 2, last=block.d)
     steps, h = trajectory.steps, 1.0 / trajectory.steps
     end = trajectory.X[..., -1, :, :]

@@ -227,6 +227,12 @@ class Problem:
         Tensor
             Shape (...).
         """
+        require_instance("trajectory", trajectory, Trajectory)
+        require_tensor("costates", costates, 4, last=self.block.d)
+        if costates.shape[-4:] != trajectory.stages.shape[-4:]:
+            raise ValueError(
+                f"costates: shape {tuple(costates.shape)} does not fit the stages "
+                f"{tuple(trajectory.stages.shape)}")
         theta, weights = require_instance("nu", nu, Measure).stages(
             self.steps, tableau(self.method).c)
         if theta.shape[-1] != self.block.k:
@@ -276,6 +282,7 @@ class Problem:
         """
         if passed is None:
             passed = self.backward(self._fitting(rho))
+        require_instance("passed", passed, Pass)
         value = self._values(passed, passed.trajectory.theta)
         return FirstVariation(value, self._gradient(passed), passed.loss)
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .arguments import require_positive_int
+from .arguments import require_callable, require_number, require_positive_int, require_tensor
 
 __all__ = [
     "METHODS",
@@ -159,6 +159,19 @@ def _combined(row: tuple[float, ...], slopes: list[Any]) -> Any:
     return reduce(add, [slope * c for c, slope in zip(row, slopes, strict=True) if c])
 
 
+def _sequence(name: str, value: Any) -> Sequence[Any]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{name}: expected a callable or a sequence, got {type(value).__name__}")
+    return value
+
+
+def _require_step(h: Any) -> None:
+    if isinstance(h, Tensor):
+        require_tensor("h", h, 0)
+    else:
+        require_number("h", h)
+
+
 def runge_kutta_stages(
     velocity: Callable[[Any], Any] | Sequence[Callable[[Any], Any]],
     state: Any,
@@ -178,7 +191,14 @@ def runge_kutta_stages(
         The states :math:`q_s` at which the velocity was taken.
     """
     table = tableau(method)
-    each = [velocity] * len(table.b) if callable(velocity) else velocity
+    if callable(velocity):
+        each = [velocity] * len(table.b)
+    else:
+        each = [require_callable("velocity", v) for v in _sequence("velocity", velocity)]
+        if len(each) != len(table.b):
+            raise ValueError(
+                f"velocity: {len(each)} callables for the {len(table.b)} stages of {method}")
+    _require_step(h)
     stages, slopes = [state], [each[0](state) if first is None else first]
     for v, row in zip(each[1:], table.a[1:], strict=True):
         stages.append(state + _combined(row, slopes) * h)
@@ -265,6 +285,9 @@ def chebyshev_step(
     >>> float(chebyshev_step(lambda q: -20 * q, torch.ones(1), 1.0, 5).abs()) < 1
     True
     """
+    require_callable("velocity", velocity)
+    require_number("damping", damping, least=0)
+    _require_step(h)
     w0 = 1.0 + damping / require_positive_int("stages", stages) ** 2
     T, dT = [1.0, w0], [0.0, 1.0]
     for j in range(2, stages + 1):

@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..arguments import require_generator, require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_choice,
+    require_generator,
+    require_instance,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..measures import LayeredMeasure
 from ..ode import Pass
 from ..problem import Problem
@@ -45,6 +54,12 @@ class Rule:
     moves: str = "blocks"
     velocity: str = "gradient"
     normalised: bool = True
+
+    def __post_init__(self) -> None:
+        require_choice("steps", self.steps, ("equal", "scalar", "stamps", "masses"))
+        require_choice("moves", self.moves, ("blocks", "stamps", "others", "none"))
+        require_choice("velocity", self.velocity, ("gradient", "flow"))
+        require_choice("normalised", self.normalised, (True, False))
 
 
 #: The rules that the chapter compares, by name.
@@ -212,10 +227,19 @@ def train(
     TypeError, ValueError
         If an argument is malformed, or the loss leaves the finite numbers.
     """
+    require_instance("problem", problem, Problem)
+    require_instance("rule", rule, Rule)
     require_tensor("theta", theta, 2, last=problem.block.k)
+    require_alike(problem=problem.x, theta=theta)
+    batch = problem.x.shape[:-2], problem.y.shape[:-1]
+    whole = require_broadcast(problem=torch.broadcast_shapes(*batch), theta=theta.shape[:-2])
+    theta = theta.expand(*whole, *theta.shape[-2:])
     require_positive_int("steps", steps)
-    if not 0 < time_step < float("inf"):
-        raise ValueError(f"time_step: expected a positive finite number, got {time_step!r}")
+    require_number("time_step", time_step, above=0)
+    if isinstance(rate, Tensor):
+        require_broadcast(theta=whole, rate=require_tensor("rate", rate, 0).shape)
+    else:
+        require_number("rate", rate)
     if rule.moves == "others":
         require_generator(generator)
     rate = torch.as_tensor(rate, dtype=theta.dtype)[..., None]

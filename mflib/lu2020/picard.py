@@ -143,9 +143,14 @@ def picard_bound(speed: Tensor, lipschitz: Tensor, iterations: int) -> Tensor:
     for name, value in (("speed", speed), ("lipschitz", lipschitz)):
         if (require_tensor(name, value, 0) < 0).any():
             raise ValueError(f"{name}: is negative; a bound of a norm is not")
-    require_broadcast(speed=speed.shape, lipschitz=lipschitz.shape)
+    require_alike(speed=speed, lipschitz=lipschitz)
+    whole = require_broadcast(speed=speed.shape, lipschitz=lipschitz.shape)
+    speed, lipschitz = speed.expand(whole), lipschitz.expand(whole)
     terms = torch.stack([
-        torch.exp(j * torch.log(lipschitz) - math.lgamma(j + 2))
+        torch.exp(torch.xlogy(torch.as_tensor(float(j)), lipschitz) - math.lgamma(j + 2))
         for j in range(iterations + 60)
     ])
-    return speed * terms.flip(0).cumsum(0).flip(0)[: iterations + 1]
+    bound = speed * terms.flip(0).cumsum(0).flip(0)[: iterations + 1]
+    if not bound.isfinite().all():
+        raise ValueError("lipschitz: the bound leaves the finite numbers; it says nothing here")
+    return bound

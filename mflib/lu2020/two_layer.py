@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import require_instance, require_tensor
+from ..arguments import require_broadcast, require_instance, require_number, require_tensor
 from ..measures import LayeredMeasure, Measure
 from ..ode import squared_loss
 from ..problem import Problem
@@ -135,6 +135,9 @@ def at_loss(problem: Problem, rho: Measure, loss: Tensor) -> Problem:
     residual = require_instance("problem", problem, Problem).residual(rho)
     if isinstance(loss, Tensor):
         require_tensor("loss", loss, 0)
+        require_broadcast(rho=residual.shape[:-1], loss=loss.shape)
+    else:
+        require_number("loss", loss)
     if not (torch.as_tensor(loss) > 0).all():
         raise ValueError(f"loss: expected positive levels, got {loss}")
     now = squared_loss(residual, problem.mass)

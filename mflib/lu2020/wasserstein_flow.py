@@ -28,7 +28,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_masses,
+    require_tensor,
+)
 from ..blocks import Block, NeuronBlock
 from ..measures import LayeredMeasure
 from ..ode import Pass
@@ -88,6 +94,18 @@ def lie_bracket(
     first, second : Tensor
         Shape (..., P) each; the derivative is first - second.
     """
+    require_instance("block", block, Block)
+    for name, value in (("x", x), ("p", p)):
+        require_tensor(name, value, 2, last=block.d)
+    for name, value in (("theta", theta), ("probes", probes)):
+        require_tensor(name, value, 2, last=block.k)
+    require_tensor("weights", weights, 1, last=theta.shape[-2])
+    if require_masses("mass", mass, x.shape[-2]).ndim != 1 or p.shape[-2] != x.shape[-2]:
+        raise ValueError(f"p, mass: do not fit the {x.shape[-2]} states x")
+    require_alike(x=x, p=p, theta=theta, weights=weights, probes=probes, mass=mass)
+    require_broadcast(
+        x=x.shape[:-2], p=p.shape[:-2], theta=theta.shape[:-2], weights=weights.shape[:-1],
+        probes=probes.shape[:-2])
     field = block.field(x, theta, weights)
     moved = torch.einsum("...ijab,...ib->...ija", block.jacobian(x, probes), field)
     first = torch.einsum("...ija,...ia,i->...j", moved, p, mass)
@@ -122,6 +140,7 @@ class Particles(State):
     def __post_init__(self) -> None:
         require_tensor("theta", self.theta, 2)
         require_tensor("t", self.t, 1)
+        require_alike(theta=self.theta, t=self.t)
         if self.t.shape != self.theta.shape[:-1]:
             raise ValueError(
                 f"t: shape {tuple(self.t.shape)} does not fit theta's particles "
@@ -186,11 +205,12 @@ class WassersteinFlow:
     problem: Problem
 
     def __post_init__(self) -> None:
-        if self.problem.method != "euler":
+        if require_instance("problem", self.problem, Problem).method != "euler":
             raise ValueError("problem: needs method='euler', one step a layer")
 
     def measure(self, particles: Particles) -> LayeredMeasure:
         r"""Return the particles spread over the layers, with weights :math:`\frac Ln b_l(t_i)`."""
+        require_instance("particles", particles, Particles)
         layers, (n, k) = self.problem.steps, particles.theta.shape[-2:]
         theta = particles.theta.unsqueeze(-3)
         theta = theta.expand(*theta.shape[:-3], layers, n, k)
@@ -206,6 +226,7 @@ class WassersteinFlow:
 
     def derivative(self, particles: Particles, probes: Particles) -> Tensor:
         r"""Return :math:`\frac{\delta E}{\delta\rho}(\theta, t)` at probes, shape (..., P)."""
+        require_instance("probes", probes, Particles)
         values = self.problem.derivative(self.measure(particles), probes.theta.unsqueeze(-3))
         return (bernstein(probes.t, self.problem.steps) * values).sum(-2)
 
@@ -266,6 +287,7 @@ class WassersteinFlow:
         block, layers = self.problem.block, self.problem.steps
         if layers < 2:
             raise ValueError("problem: one layer has no neighbour; pass steps=2 or more")
+        require_tensor("probes", require_instance("probes", probes, Particles).theta, 2, block.k)
         passed = self.backward(particles)
         X, p = passed.states, passed.costates
         rho, theta = self.measure(particles), probes.theta.unsqueeze(-3)
@@ -311,7 +333,9 @@ class WassersteinFlow:
         block = self.problem.block
         if not isinstance(block, NeuronBlock):
             raise TypeError("problem: needs a NeuronBlock, which is homogeneous in u")
-        require_tensor("probes", probes, 2, last=block.k)
+        if require_tensor("probes", probes, 2, last=block.k).ndim != 2:
+            raise ValueError(f"probes: shape {tuple(probes.shape)}, expected (P, {block.k})")
+        require_alike(problem=self.problem.x, probes=probes)
         passed = self.backward(particles)
         slopes = block.pairing_grad(passed.states, probes, passed.costates, self.problem.mass)
         return slopes[..., : block.d_out].norm(dim=-1)

@@ -229,7 +229,7 @@ def test_even_stamps_give_equal_steps_with_and_without_masses():
 
 @pytest.mark.parametrize("time_step", [0.0, -0.1, math.inf, math.nan])
 def test_a_time_step_that_is_no_length_is_refused(time_step):
-    with pytest.raises(ValueError, match="time_step: expected a positive finite number"):
+    with pytest.raises(ValueError, match="time_step: expected a finite number > 0"):
         train(TASK, THETA, RULES["printed"], time_step, 1)
 
 

@@ -350,7 +350,7 @@ def test_the_steps_of_equal_stamps_are_zero_and_the_later_listed_block_is_later(
 
 
 def test_a_pair_before_the_first_place_is_refused():
-    with pytest.raises(ValueError, match="place: -1 has no neighbour"):
+    with pytest.raises(ValueError, match="place: expected an integer >= 0"):
         at_crossing(SortedNetwork(THETA, TAU), -1)
     with pytest.raises(TypeError, match="tau: expected a torch.Tensor"):
         SortedNetwork(THETA, [0.5] * N)

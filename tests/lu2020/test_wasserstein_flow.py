@@ -339,7 +339,7 @@ PLAIN = WassersteinFlow(Problem(MatrixBlock(2), randn(5, 2), randn(5), steps=L))
         (ValueError, lambda: Particles(randn(3), depths(3)), "theta: expected at least 2"),
         (TypeError, lambda: Particles(randn(3, 5), 0.5), "t: expected a torch.Tensor"),
         (ValueError, lambda: bernstein(depths(3), 0), "layers: expected an integer"),
-        (ValueError, lambda: bernstein(depths(3), 1001), "layers: expected at most 1000"),
+        (ValueError, lambda: bernstein(depths(3), 1001), "layers: expected an integer >= 1 and <= 1000"),
         (ValueError, lambda: bernstein_slope(depths(3), 2.5), "layers: expected an integer"),
         (ValueError, lambda: WassersteinFlow(
             Problem(BLOCK, randn(5, 2), randn(5), method="rk4")), "method='euler'"),
