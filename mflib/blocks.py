@@ -58,13 +58,13 @@ class Block:
         raise NotImplementedError
 
     def pairing_grad(self, x: Tensor, theta: Tensor, p: Tensor, mass: Tensor) -> Tensor:
-        r"""Return :math:`\nabla_\theta \sum_i m_i\, p_i^\top f(x_i, \theta_j)`, shape (..., N, k)."""
+        r"""Return :math:`\nabla_\theta \sum_i m_i\, p_i^\top f(x_i, \theta_j)`, (..., N, k)."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class MatrixBlock(Block):
-    r"""The block of lu2020, :math:`f(x, \theta) = \sigma(\theta x)`, :math:`\theta \in \mathbb R^{d\times d}`.
+    r"""The block of lu2020, :math:`f(x, \theta) = \sigma(\theta x)`, with a matrix :math:`\theta`.
 
     Parameters
     ----------
@@ -127,7 +127,11 @@ class MatrixBlock(Block):
         return torch.einsum("...ija,...ija,...j->...ia", ds, self.preactivation(v, theta), weights)
 
     def vjp(self, x: Tensor, theta: Tensor, weights: Tensor, p: Tensor) -> Tensor:
-        q = self.sigma.df(self.preactivation(x, theta)) * p.unsqueeze(-2) * weights[..., None, :, None]
+        q = (
+            self.sigma.df(self.preactivation(x, theta))
+            * p.unsqueeze(-2)
+            * weights[..., None, :, None]
+        )
         return torch.einsum("...ija,...jab->...ib", q, self._matrices(theta))
 
     def pairing(self, x: Tensor, theta: Tensor, p: Tensor) -> Tensor:

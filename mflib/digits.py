@@ -14,6 +14,7 @@ from .kernels import population_gram
 
 __all__ = ["Labelled", "conditioned_digits", "digits"]
 
+
 class Labelled(NamedTuple):
     """Inputs of shape (batch..., n, d) with their labels (batch..., n), mass 1/n each."""
 
@@ -110,10 +111,11 @@ def conditioned_digits(
     generator: torch.Generator,
     batch: tuple[int, ...] = (),
 ) -> Labelled:
-    r"""Draw digits on the sphere, keep those with :math:`\lambda_{\min}(G_2)` large.
+    r"""Draw digits on the sphere whose Gram matrix has no eigenvalue below a floor.
 
-    Stiffness sets the cost of a training run; without the floor a few pairs of nearly
-    equal images would decide everything. The labels are the digits' parity.
+    The smallest eigenvalue of the infinitely wide Gram matrix :math:`G_2` sets the time that
+    training takes, and two nearly equal images make it tiny. Draws below the floor are
+    discarded. The labels are the digits' parity.
 
     Parameters
     ----------
@@ -157,6 +159,4 @@ def conditioned_digits(
             inputs, labels = (torch.cat(part) for part in zip(*kept, strict=True))
             x, y = inputs[:problems], labels[:problems]
             return Labelled(x.reshape(*batch, n, d), y.reshape(*batch, n))
-    raise ValueError(
-        f"floor: only {found} of {problems} problems exceed {floor}; lower it or n"
-    )
+    raise ValueError(f"floor: only {found} of {problems} problems exceed {floor}; lower it or n")

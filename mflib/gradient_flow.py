@@ -45,7 +45,7 @@ class GradientFlow(Protocol):
 
 @dataclass(frozen=True)
 class Path:
-    r"""A discrete flow in training time.
+    r"""A discrete gradient flow: where it ends, and its energy on the way.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ def integrate(
     method: str = "rk4",
     keep: tuple[int, ...] = (),
 ) -> Path:
-    r"""Follow a gradient flow for a training time with equal Runge-Kutta steps.
+    r"""Integrate a gradient flow over a training time with equal Runge-Kutta steps.
 
     Parameters
     ----------
@@ -113,7 +113,28 @@ def integrate(
     Raises
     ------
     ValueError
-        If `time` is not positive and finite or `steps` no positive integer.
+        If `time` is not positive and finite, `steps` no positive integer, or the flow leaves
+        the finite numbers.
+
+    Examples
+    --------
+    The flow :math:`\dot q = -q` of :math:`E = q^2/2`, which dissipates :math:`q^2`:
+
+    >>> @dataclass(frozen=True)
+    ... class Point(State):
+    ...     inner = {"q": 0}
+    ...     q: Tensor
+    >>> @dataclass(frozen=True)
+    ... class Rate(Point):
+    ...     loss: Tensor = None
+    ...     dissipation: Tensor = None
+    >>> def velocity(at):
+    ...     return Rate(-at.q, 0.5 * at.q**2, at.q[..., None] ** 2)
+    >>> path = integrate(velocity, Point(torch.tensor(1.0).double()), 1.0, 10)
+    >>> round(float(path.end.q), 4)  # exp(-1)
+    0.3679
+    >>> bool(path.defect().abs().max() < 1e-5)  # E_s - E_0 + what was dissipated
+    True
     """
     require_callable("velocity", velocity)
     require_instance("state", state, State)
@@ -126,7 +147,8 @@ def integrate(
         raise ValueError(f"time: expected positive finite numbers, got {time.tolist()}")
     if time.ndim and time.shape != rates[0].loss.shape:
         raise ValueError(
-            f"time: shape {tuple(time.shape)}, expected one number or {tuple(rates[0].loss.shape)}")
+            f"time: shape {tuple(time.shape)}, expected one number or {tuple(rates[0].loss.shape)}"
+        )
     h = time / steps
     if not isinstance(keep, (tuple, list)):
         raise TypeError(f"keep: expected a tuple of step numbers, got {type(keep).__name__}")
@@ -137,7 +159,7 @@ def integrate(
             state = runge_kutta_step(velocity, state, h, method, rates[-1])
             rates.append(velocity(state))
     if not rates[-1].loss.isfinite().all():
-        raise ValueError("time: the flow left the finite numbers; take more steps or a shorter time")
+        raise ValueError("time: the flow left the finite numbers; take more steps")
     return Path(
         state,
         h[..., None] * torch.arange(steps + 1, dtype=h.dtype),
@@ -147,9 +169,7 @@ def integrate(
     )
 
 
-def time_scale(
-    velocity: Callable[[Any], Any], state: State, step: float = 1e-4
-) -> Tensor:
+def time_scale(velocity: Callable[[Any], Any], state: State, step: float = 1e-4) -> Tensor:
     r"""Return the training time in which the velocity changes by its own size.
 
     .. math::
@@ -200,10 +220,11 @@ def descend(
     first: float = 0.1,
     share: float = 0.5,
 ) -> Path:
-    r"""Follow a gradient flow far, by Chebyshev steps whose size keeps the energy falling.
+    r"""Integrate a gradient flow over long times, the step size controlled by the energy.
 
-    A step is taken if it loses at least a share of what the flow still dissipates at its
-    end, :math:`E(s) - E(s+h) \ge \text{share} \cdot h \int |v_{s+h}|^2 d\rho`, which the
+    A step of :func:`~mflib.stepping.chebyshev_step` is taken if it loses at least a share of
+    what the flow still dissipates at its end,
+    :math:`E(s) - E(s+h) \ge \text{share} \cdot h \int |v_{s+h}|^2 d\rho`, which the
     exact flow of a convex energy does with share 1. Otherwise it is tried again with
     h/2; after a success h grows by a quarter. Every member of the batch has its own h and
     stops when its loss is at most `until`.

@@ -106,8 +106,10 @@ class LayeredMeasure(Measure):
         if self.weights is None:
             n = self.theta.shape[-2]
             uniform = torch.full(
-                self.theta.shape[-3:-1], 1.0 / n,
-                dtype=self.theta.dtype, device=self.theta.device,
+                self.theta.shape[-3:-1],
+                1.0 / n,
+                dtype=self.theta.dtype,
+                device=self.theta.device,
             )
             object.__setattr__(self, "weights", uniform)
         require_tensor("weights", self.weights, 2)
@@ -200,9 +202,7 @@ class CurveMeasure(Measure):
         """Evaluate the curves at every stage depth."""
         require_positive_int("steps", steps)
         _require_abscissae(abscissae)
-        rows = [
-            [self.at((step + c) / steps) for c in abscissae] for step in range(steps)
-        ]
+        rows = [[self.at((step + c) / steps) for c in abscissae] for step in range(steps)]
         theta = torch.stack([torch.stack([r[0] for r in row], -3) for row in rows], -4)
         weights = torch.stack([torch.stack([r[1] for r in row], -2) for row in rows], -3)
         return Stages(theta, weights)
@@ -271,9 +271,7 @@ def mixture(rho: Measure, nu: Measure, lam: float | Tensor) -> Measure:
         require_number("lam", lam)
     if isinstance(rho, LayeredMeasure) and isinstance(nu, LayeredMeasure):
         if rho.layers != nu.layers:
-            raise ValueError(
-                f"nu: has {nu.layers} layers, rho has {rho.layers}; use equal depths"
-            )
+            raise ValueError(f"nu: has {nu.layers} layers, rho has {rho.layers}; use equal depths")
         theta, weights = _Mixture(rho, nu, lam).stages(rho.layers, (0.0,))
         return LayeredMeasure(theta[..., 0, :, :], weights[..., 0, :])
     return _Mixture(rho, nu, lam)

@@ -34,7 +34,7 @@ __all__ = ["Adjoint", "Pass", "Trajectory", "adjoint", "flow", "squared_loss"]
 
 @dataclass(frozen=True)
 class Trajectory:
-    r"""A discrete flow.
+    r"""The states of a discrete flow in depth, and the particles that drove it.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Adjoint:
-    r"""The exact transpose of a discrete flow.
+    r"""The adjoint of a discrete flow: the exact transpose of its derivative.
 
     Attributes
     ----------
@@ -137,12 +137,15 @@ class Pass:
 
     @property
     def states(self) -> Tensor:
-        r"""The states :math:`X^l` in which the layers of Euler's method act, (..., L, n, d)."""
+        r"""The states :math:`X^l` before each layer (Euler's method), shape (..., L, n, d)."""
         return self._of_layers(self.trajectory.stages)
 
     @property
     def costates(self) -> Tensor:
-        r"""The adjoints :math:`p^{l+1}` that layer l's change meets, shape (..., L, n, d)."""
+        r"""The adjoints :math:`p^{l+1}` after each layer (Euler's method), shape (..., L, n, d).
+
+        They multiply a change of layer l: :math:`\delta E = \frac1L \sum_l p^{l+1} \delta F^l`.
+        """
         return self._of_layers(self.adjoint.stages)
 
     @property
@@ -168,9 +171,7 @@ def _require_field(block: Block, x: Tensor) -> None:
     require_tensor("x", x, 2, last=block.d)
 
 
-def flow(
-    block: Block, rho: Measure, x: Tensor, steps: int, method: str = "euler"
-) -> Trajectory:
+def flow(block: Block, rho: Measure, x: Tensor, steps: int, method: str = "euler") -> Trajectory:
     r"""Integrate the mean-field ODE from depth 0 to 1 (lu2020, eq. (3)).
 
     Parameters
@@ -227,12 +228,9 @@ def flow(
         stages.append(torch.stack(seen, -3))
     if not torch.isfinite(X).all():
         raise ValueError(
-            "rho: the state left the finite numbers; the field grows too fast, or needs more "
-            "steps"
+            "rho: the state left the finite numbers; the field grows too fast, or needs more steps"
         )
-    return Trajectory(
-        torch.stack(states, -3), torch.stack(stages, -4), theta, weights, method
-    )
+    return Trajectory(torch.stack(states, -3), torch.stack(stages, -4), theta, weights, method)
 
 
 def adjoint(block: Block, trajectory: Trajectory, p1: Tensor) -> Adjoint:
@@ -309,6 +307,4 @@ def adjoint(block: Block, trajectory: Trajectory, p1: Tensor) -> Adjoint:
         p = p + h * sum(pulled.values())
         rows.append(p)
         costates.append(torch.stack([seen[s] for s in order], -3))
-    return Adjoint(
-        torch.stack(rows[::-1], -3), torch.stack(costates[::-1], -4)
-    )
+    return Adjoint(torch.stack(rows[::-1], -3), torch.stack(costates[::-1], -4))

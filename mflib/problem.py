@@ -232,9 +232,11 @@ class Problem:
         if costates.shape[-4:] != trajectory.stages.shape[-4:]:
             raise ValueError(
                 f"costates: shape {tuple(costates.shape)} does not fit the stages "
-                f"{tuple(trajectory.stages.shape)}")
+                f"{tuple(trajectory.stages.shape)}"
+            )
         theta, weights = require_instance("nu", nu, Measure).stages(
-            self.steps, tableau(self.method).c)
+            self.steps, tableau(self.method).c
+        )
         if theta.shape[-1] != self.block.k:
             raise ValueError(
                 f"nu: particles of size {theta.shape[-1]} do not fit the block, expected "
@@ -243,12 +245,8 @@ class Problem:
         require_alike(rho=trajectory.X, nu=theta)
         require_broadcast(rho=trajectory.X.shape[:-3], nu=theta.shape[:-4])
         change = self.block.field(trajectory.stages, theta, weights)
-        change = change - self.block.field(
-            trajectory.stages, trajectory.theta, trajectory.weights
-        )
-        return torch.einsum(
-            "...lsid,...lsid,i->...", costates, change, self.mass
-        ) / self.steps
+        change = change - self.block.field(trajectory.stages, trajectory.theta, trajectory.weights)
+        return torch.einsum("...lsid,...lsid,i->...", costates, change, self.mass) / self.steps
 
     def gradient(self, rho: LayeredMeasure) -> Tensor:
         r"""Return :math:`\nabla_\theta \frac{\delta E}{\delta\rho}` at the particles.
@@ -259,9 +257,7 @@ class Problem:
         """
         return self._gradient(self.backward(self._fitting(rho)))
 
-    def first_variation(
-        self, rho: LayeredMeasure, passed: Pass | None = None
-    ) -> FirstVariation:
+    def first_variation(self, rho: LayeredMeasure, passed: Pass | None = None) -> FirstVariation:
         r"""Return loss, functional derivative and its gradient at the particles themselves.
 
         Parameters
@@ -289,7 +285,8 @@ class Problem:
     def _gradient(self, passed: Pass) -> Tensor:
         states = passed.trajectory
         grads = self.block.pairing_grad(
-            states.stages, states.theta, passed.adjoint.stages, self.mass)
+            states.stages, states.theta, passed.adjoint.stages, self.mass
+        )
         return grads.sum(-3)
 
     def _fitting(self, rho: LayeredMeasure) -> LayeredMeasure:

@@ -159,7 +159,7 @@ class TailMember(NamedTuple):
 
 
 def heavy_tail_member(law: object, radius: float, cut: float) -> TailMember:
-    r"""Return mass and mean of an outer-weight tail that fits into a KL ball.
+    r"""Return the largest mass a KL ball lets one move into a tail, and the mean there.
 
     .. math::
 
@@ -212,9 +212,7 @@ def heavy_tail_member(law: object, radius: float, cut: float) -> TailMember:
     cut = require_number("cut", cut, above=0)
     p = float(law.sf(cut) - law.sf(2 * cut))
     if not 0 < p < 1:
-        raise ValueError(
-            f"cut: the law gives [{cut}, {2 * cut}] no mass; choose it smaller"
-        )
+        raise ValueError(f"cut: the law gives [{cut}, {2 * cut}] no mass; choose it smaller")
 
     def excess(m: float) -> float:
         rest = 1 - m

@@ -1,4 +1,4 @@
-r"""Random laws of particles: Gaussian, smooth in depth, and of little noise."""
+r"""Sampling of particle laws: Gaussian layers, waves smooth in depth, Sobol points."""
 
 from __future__ import annotations
 
@@ -231,10 +231,7 @@ def sobol_gaussian(
     half = points // 2 if mirrored else points
     count = math.prod(batch)
     seeds = torch.randint(2**31 - 1, (count,), generator=generator).tolist()
-    rows = [
-        torch.as_tensor(qmc.Sobol(k, scramble=True, rng=s).random(half))
-        for s in seeds
-    ]
+    rows = [torch.as_tensor(qmc.Sobol(k, scramble=True, rng=s).random(half)) for s in seeds]
     uniform = torch.stack(rows).clamp(2.0**-40, 1.0 - 2.0**-40)
     gaussian = torch.special.ndtri(uniform).reshape(*batch, half, k)
     if not mirrored:

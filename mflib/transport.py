@@ -229,9 +229,7 @@ def slab_atoms(rho: LayeredMeasure, parts: int = 1) -> Atoms:
     return Atoms(torch.cat([theta, depth], -1).flatten(-4, -2), mass.flatten(-3))
 
 
-def enclosure(
-    rho: LayeredMeasure, nu: LayeredMeasure, order: int = 2, parts: int = 4
-) -> Enclosure:
+def enclosure(rho: LayeredMeasure, nu: LayeredMeasure, order: int = 2, parts: int = 4) -> Enclosure:
     r"""Return rigorous lower and upper bounds of :math:`W_p(\rho, \nu)` for slabs of depth.
 
     With slabs of width h cut in k parts, an atom stands for a part at distance

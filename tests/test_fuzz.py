@@ -82,7 +82,8 @@ class Zoo:
         self.particles = wasserstein_flow.Particles(randn(4, k, seed=3), t)
         tau = torch.rand(L, generator=generator(5), dtype=torch.float64)
         self.network = sorted_network.SortedNetwork(
-            randn(L, k, seed=4), tau, torch.full((L,), 1 / L, dtype=torch.float64))
+            randn(L, k, seed=4), tau, torch.full((L,), 1 / L, dtype=torch.float64)
+        )
         self.trajectory = flow(self.block, self.rho, randn(3, 2), L)
 
     def of_type(self, annotation: str, name: str):
@@ -90,21 +91,32 @@ class Zoo:
         if name == "rho" and annotation == "Measure":
             return self.rho
         direction = descent.Direction(
-            randn(3, self.block.k, seed=6), torch.full((3,), 1 / 3).double(), torch.zeros(()))
+            randn(3, self.block.k, seed=6), torch.full((3,), 1 / 3).double(), torch.zeros(())
+        )
         known = {
-            "torch.Generator": generator, "torch.Generator | None": generator,
-            "Block": lambda: self.block, "NeuronBlock": lambda: NeuronBlock(2),
+            "torch.Generator": generator,
+            "torch.Generator | None": generator,
+            "Block": lambda: self.block,
+            "NeuronBlock": lambda: NeuronBlock(2),
             "MatrixBlock": lambda: MatrixBlock(2),
-            "Measure": lambda: self.curve, "CurveMeasure": lambda: self.curve,
+            "Measure": lambda: self.curve,
+            "CurveMeasure": lambda: self.curve,
             "LayeredMeasure": lambda: self.nu if name == "nu" else self.rho,
-            "Problem": lambda: self.problem, "WassersteinFlow": lambda: self.flow,
-            "GradientFlow": lambda: self.flow, "Particles": lambda: self.particles,
-            "State": lambda: self.particles, "SortedNetwork": lambda: self.network,
-            "Trajectory": lambda: self.trajectory, "Direction": lambda: direction,
-            "Rule": lambda: RULES["printed"], "Activation": lambda: self.block.sigma,
+            "Problem": lambda: self.problem,
+            "WassersteinFlow": lambda: self.flow,
+            "GradientFlow": lambda: self.flow,
+            "Particles": lambda: self.particles,
+            "State": lambda: self.particles,
+            "SortedNetwork": lambda: self.network,
+            "Trajectory": lambda: self.trajectory,
+            "Direction": lambda: direction,
+            "Rule": lambda: RULES["printed"],
+            "Activation": lambda: self.block.sigma,
             "Pass": lambda: self.problem.backward(self.rho),
-            "str | Activation": lambda: "tanh", "bool": lambda: False,
-            "tuple[int, ...]": lambda: (2,), "dict": dict,
+            "str | Activation": lambda: "tanh",
+            "bool": lambda: False,
+            "tuple[int, ...]": lambda: (2,),
+            "dict": dict,
         }
         if annotation in known:
             return known[annotation]()
@@ -138,7 +150,7 @@ def shapes_said(function) -> dict[str, list[str]]:
         found = re.findall(r"\((?:batch)?\.{0,3},?\s*([^()]*)\)", body)
         names = [name.strip() for name in names.split(",")]
         for place, name in enumerate(names):
-            said[name] = found[min(place, len(found) - 1):][:1] or []
+            said[name] = found[min(place, len(found) - 1) :][:1] or []
             said[name] += found
     return said
 
@@ -192,7 +204,13 @@ def good(name, parameter, zoo, said, rng):
             return rng.choice([0.1, 0.5, 1.0])
         options = [shape_of(words, zoo.sizes) for words in said.get(name, ())]
         options = [s for s in options[:1] * 4 + options if s is not None] or [
-            (3, 2), (3,), (2,), (), (4, 5), (3, 3)]
+            (3, 2),
+            (3,),
+            (2,),
+            (),
+            (4, 5),
+            (3, 3),
+        ]
         kind = rng.choice(["normal", "law", "definite", "unit", "share", "density"])
         return tensor(rng.choice(options), kind, rng)
     if "int" in note and "list" not in note:
@@ -222,12 +240,21 @@ def mutants(name, parameter, value, zoo, rng):
         return []
     if isinstance(value, torch.Tensor):
         whole = [
-            value * math.nan, torch.where(value == value.flatten()[0], math.inf, value),
-            value.long(), value.float(), value[..., :0] if value.ndim else value,
-            value.unsqueeze(0).expand(7, *value.shape), value.tolist(), None,
-            torch.cat([value, value], -1) if value.ndim else value.expand(2), -value,
-            torch.zeros_like(value), value * 1e8, value[..., 0] if value.ndim else value,
-            torch.cat([value, value], -2) if value.ndim > 1 else value, "tensor",
+            value * math.nan,
+            torch.where(value == value.flatten()[0], math.inf, value),
+            value.long(),
+            value.float(),
+            value[..., :0] if value.ndim else value,
+            value.unsqueeze(0).expand(7, *value.shape),
+            value.tolist(),
+            None,
+            torch.cat([value, value], -1) if value.ndim else value.expand(2),
+            -value,
+            torch.zeros_like(value),
+            value * 1e8,
+            value[..., 0] if value.ndim else value,
+            torch.cat([value, value], -2) if value.ndim > 1 else value,
+            "tensor",
         ]
     elif isinstance(value, bool):
         whole = [None, "yes"]
@@ -241,16 +268,19 @@ def mutants(name, parameter, value, zoo, rng):
         whole = [3, (0,), (2.5,), None, "ab", (2, 3), ()]
     elif isinstance(value, LayeredMeasure) and rng.random() < 0.6:
         whole = [
-            gaussian_measure(2, 3, zoo.block.k, generator()), gaussian_measure(3, 3, 7, generator()),
+            gaussian_measure(2, 3, zoo.block.k, generator()),
+            gaussian_measure(3, 3, 7, generator()),
             gaussian_measure(3, 4, zoo.block.k, generator(), batch=(7,)),
-            LayeredMeasure(value.theta.float()), wave_measure(3, zoo.block.k, generator()),
+            LayeredMeasure(value.theta.float()),
+            wave_measure(3, zoo.block.k, generator()),
             LayeredMeasure(value.theta, value.weights * 3),
         ]
     elif isinstance(value, Problem) and rng.random() < 0.6:
         whole = [
             Problem(MatrixBlock(3), randn(4, 3), randn(4), steps=3),
             Problem(zoo.block, randn(7, 3, 2), randn(7, 3), steps=3),
-            dataclasses.replace(value, method="rk4"), dataclasses.replace(value, steps=2),
+            dataclasses.replace(value, method="rk4"),
+            dataclasses.replace(value, steps=2),
         ]
     elif isinstance(value, Block):
         whole = [MatrixBlock(3), NeuronBlock(2, out=1), NeuronBlock(2, "quadratic"), None]
@@ -292,8 +322,10 @@ def shown(arguments) -> str:
     def one(v):
         if isinstance(v, torch.Tensor):
             return f"{v.dtype}{tuple(v.shape)}".removeprefix("torch.") + (
-                "" if torch.isfinite(v).all() else "!nonfinite")
+                "" if torch.isfinite(v).all() else "!nonfinite"
+            )
         return repr(v)[:50] if not dataclasses.is_dataclass(v) else type(v).__name__
+
     return ", ".join(f"{k}={one(v)}" for k, v in arguments.items())
 
 
@@ -313,8 +345,10 @@ def trial(full: str, thing) -> list[str]:
         else:
             call, names = thing, set()
         parameters = {
-            name: p for name, p in inspect.signature(call).parameters.items()
-            if p.kind is not p.VAR_KEYWORD and name != "self"}
+            name: p
+            for name, p in inspect.signature(call).parameters.items()
+            if p.kind is not p.VAR_KEYWORD and name != "self"
+        }
         said = shapes_said(call)
         names = names | set(parameters)
         arguments = {n: good(n, p, zoo, said, rng) for n, p in parameters.items()}
@@ -335,8 +369,10 @@ def trial(full: str, thing) -> list[str]:
     for name, parameter in parameters.items():
         pool = mutants(name, parameter, base[name], zoo, rng) if base else []
         for value in rng.sample(pool, min(TRIES, len(pool))):
-            arguments = {n: good(n, parameters[n], zoo, said, rng)
-                         if isinstance(v, torch.Generator) else v for n, v in base.items()}
+            arguments = {
+                n: good(n, parameters[n], zoo, said, rng) if isinstance(v, torch.Generator) else v
+                for n, v in base.items()
+            }
             arguments[name] = value
             fault = judged(call, arguments, names)
             if fault is not None:
@@ -346,7 +382,8 @@ def trial(full: str, thing) -> list[str]:
 
 CLASSES = {
     thing.__name__: thing
-    for module in modules() for thing in map(vars(module).get, getattr(module, "__all__", ()))
+    for module in modules()
+    for thing in map(vars(module).get, getattr(module, "__all__", ()))
     if inspect.isclass(thing) and dataclasses.is_dataclass(thing)
 }
 DOORS = [pytest.param(name, thing, id=name) for name, thing in doors()]

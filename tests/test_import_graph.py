@@ -128,7 +128,8 @@ def reached() -> set[str]:
 @pytest.mark.parametrize("paper", sorted(PAPERS))
 def test_a_chapter_reaches_every_module_of_a_paper(paper):
     modules = {
-        name for name, path in SOURCES.items()
+        name
+        for name, path in SOURCES.items()
         if name.startswith(f"mflib.{paper}.") and path.name != "__init__.py"
     }
     assert modules <= reached(), sorted(modules - reached())

@@ -31,7 +31,7 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True)
 class Rule:
-    r"""What is trained besides the blocks' parameters, and who moves.
+    r"""A training rule: what is trained besides the parameters, and what the sort permutes.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Rule:
         ``equal``: all 1/n; ``scalar``: all T/n with T trained; ``stamps``: differences of
         the sorted stamps; ``masses``: the blocks' own, trained.
     moves : str
-        What the sort moves. ``blocks``: the blocks; ``stamps``: only the stamps, the
+        What the sort permutes. ``blocks``: the blocks; ``stamps``: only the stamps, the
         blocks stay; ``others``: as many blocks, but others; ``none``: nothing.
     velocity : str
         What moves the stamps: ``gradient`` descent, or the ``flow``'s commutator.
@@ -79,7 +79,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class Training:
-    r"""What a training run leaves.
+    r"""The result of a training run.
 
     Attributes
     ----------
@@ -196,8 +196,9 @@ def train(
         T \leftarrow T - \eta\, \kappa\, \partial_T E,
 
     followed by the sort. With ``velocity="flow"`` the stamps take
-    :func:`~mflib.lu2020.sorted_network.depth_velocity` times :math:`\eta\kappa` instead, and stay in [0, 1];
-    trained masses follow :math:`m_i \leftarrow m_i\, e^{-\eta\kappa\Phi_i}`, rescaled to sum 1.
+    :func:`~mflib.lu2020.sorted_network.depth_velocity` times :math:`\eta\kappa` instead, and
+    stay in [0, 1]; trained masses follow :math:`m_i \leftarrow m_i\, e^{-\eta\kappa\Phi_i}`,
+    rescaled to sum 1.
 
     Parameters
     ----------

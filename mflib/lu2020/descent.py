@@ -142,9 +142,7 @@ def bump(layers: int, centre: float, width: float) -> Tensor:
     return phi / phi.mean()
 
 
-def pair_along(
-    problem: Problem, rho: LayeredMeasure, direction: Direction, phi: Tensor
-) -> Tensor:
+def pair_along(problem: Problem, rho: LayeredMeasure, direction: Direction, phi: Tensor) -> Tensor:
     r"""Return :math:`\langle \frac{\delta E}{\delta\rho}, \delta\nu\rangle` for the direction.
 
     .. math::
@@ -172,7 +170,8 @@ def pair_along(
     """
     require_instance("problem", problem, Problem)
     require_instance("direction", direction, Direction)
-    if require_tensor("phi", phi, 1).shape != (require_instance("rho", rho, LayeredMeasure).layers,):
+    require_instance("rho", rho, LayeredMeasure)
+    if require_tensor("phi", phi, 1).shape != (rho.layers,):
         raise ValueError(f"phi: shape {tuple(phi.shape)}, expected ({rho.layers},)")
     require_alike(rho=rho.theta, phi=phi)
     if not (rho.depth_density > 0).all():

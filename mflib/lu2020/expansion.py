@@ -111,8 +111,7 @@ def network_jet(block: MatrixBlock, rho: LayeredMeasure, x: Tensor, order: int) 
     require_tensor("x", x, 2, last=block.d)
     require_positive_int("order", order)
     if require_instance("rho", rho, LayeredMeasure).theta.shape[-1] != block.k:
-        raise ValueError(
-            f"rho: particles of size {rho.theta.shape[-1]}, expected k = {block.k}")
+        raise ValueError(f"rho: particles of size {rho.theta.shape[-1]}, expected k = {block.k}")
     require_alike(x=x, rho=rho.theta)
     if block.sigma.name not in ("tanh", "linear"):
         raise ValueError(f"block: no recurrence for {block.sigma.name}; use tanh or linear")

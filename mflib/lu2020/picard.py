@@ -61,9 +61,7 @@ def chebyshev_nodes(nodes: int) -> ChebyshevNodes:
     require_int("nodes", nodes, 2)
     u = -np.cos(np.pi * np.arange(nodes) / (nodes - 1))
     values = chebyshev.chebvander(u, nodes - 1)
-    columns = [
-        chebyshev.chebval(u, chebyshev.chebint(row, lbnd=-1)) for row in np.eye(nodes)
-    ]
+    columns = [chebyshev.chebval(u, chebyshev.chebint(row, lbnd=-1)) for row in np.eye(nodes)]
     integral = 0.5 * np.stack(columns, 1) @ np.linalg.inv(values)
     return ChebyshevNodes(torch.as_tensor((u + 1) / 2), torch.as_tensor(integral))
 
@@ -146,10 +144,12 @@ def picard_bound(speed: Tensor, lipschitz: Tensor, iterations: int) -> Tensor:
     require_alike(speed=speed, lipschitz=lipschitz)
     whole = require_broadcast(speed=speed.shape, lipschitz=lipschitz.shape)
     speed, lipschitz = speed.expand(whole), lipschitz.expand(whole)
-    terms = torch.stack([
-        torch.exp(torch.xlogy(torch.as_tensor(float(j)), lipschitz) - math.lgamma(j + 2))
-        for j in range(iterations + 60)
-    ])
+    terms = torch.stack(
+        [
+            torch.exp(torch.xlogy(torch.as_tensor(float(j)), lipschitz) - math.lgamma(j + 2))
+            for j in range(iterations + 60)
+        ]
+    )
     bound = speed * terms.flip(0).cumsum(0).flip(0)[: iterations + 1]
     if not bound.isfinite().all():
         raise ValueError("lipschitz: the bound leaves the finite numbers; it says nothing here")

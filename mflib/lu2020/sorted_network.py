@@ -96,14 +96,15 @@ class SortedNetwork:
         return torch.argsort(self.tau, dim=-1, stable=True)
 
     def take(self, order: Tensor) -> SortedNetwork:
-        """Return the blocks listed by `order`, shape (..., n), with all that is theirs."""
+        """Return the blocks listed by `order`, shape (..., n), with their stamps and masses."""
         if not isinstance(order, Tensor) or order.dtype != torch.int64:
             raise TypeError("order: expected an integer tensor, one place a block")
         n = self.tau.shape[-1]
         if order.shape[:-1] != self.tau.shape[:-1] or ((order < 0) | (order >= n)).any():
             raise ValueError(
                 f"order: shape {tuple(order.shape)}, expected places 0 to {n - 1} of the blocks "
-                f"{tuple(self.tau.shape)}")
+                f"{tuple(self.tau.shape)}"
+            )
         index = order.unsqueeze(-1).expand(*order.shape, self.theta.shape[-1])
         theta, tau = self.theta.gather(-2, index), self.tau.gather(-1, order)
         mass = None if self.mass is None else self.mass.gather(-1, order)
@@ -136,7 +137,8 @@ def require_fit(problem: Problem, network: SortedNetwork, least: int = 1) -> Non
     if network.theta.shape[-1] != problem.block.k:
         raise ValueError(
             f"network: blocks of size {network.theta.shape[-1]} do not fit the problem's block, "
-            f"expected k = {problem.block.k}")
+            f"expected k = {problem.block.k}"
+        )
     if problem.method != "euler" or problem.steps != n:
         raise ValueError(
             f"problem: takes {problem.steps} steps of {problem.method}; the network's "
@@ -145,17 +147,21 @@ def require_fit(problem: Problem, network: SortedNetwork, least: int = 1) -> Non
 
 
 def derivative_at_blocks(problem: Problem, network: SortedNetwork) -> Tensor:
-    r"""Return :math:`\Phi_l = \frac{\delta E}{\delta\rho}(\theta^l, t_l)`, shape (..., n), by place.
+    r"""Return the functional derivative at the block of each place, shape (..., n).
 
     It is the derivative of the loss by the step of place l (lu2020, Theorem 2):
-    :math:`\Phi_l = \partial E/\partial h_l = \mathbb E\, p^{l+1} f(X^l, \theta^l)`.
+
+    .. math::
+
+        \Phi_l = \frac{\delta E}{\delta\rho}(\theta^l, t_l)
+            = \frac{\partial E}{\partial h_l} = \mathbb E\, p^{l+1} f(X^l, \theta^l).
     """
     require_fit(problem, network)
     return problem.first_variation(network.measure()).value.squeeze(-1)
 
 
 def stamp_gradient(problem: Problem, network: SortedNetwork) -> Tensor:
-    r"""Return :math:`\partial E/\partial\tau_i`, what gradient descent on the stamps sees.
+    r"""Return the gradient :math:`\partial E/\partial\tau_i` of the loss in the time stamps.
 
     .. math::
 
@@ -229,7 +235,7 @@ def commutators(
     network: SortedNetwork,
     passed: Pass | None = None,
 ) -> Tensor:
-    r"""Return how the loss answers when neighbours change places, per product of masses.
+    r"""Return the change of the loss when neighbours are exchanged, per product of masses.
 
     .. math::
 

@@ -185,7 +185,8 @@ def stability(
     for name, law in (("rho", rho), ("nu", nu)):
         if law.theta.shape[-1] != block.k:
             raise ValueError(
-                f"{name}: particles of size {law.theta.shape[-1]}, expected k = {block.k}")
+                f"{name}: particles of size {law.theta.shape[-1]}, expected k = {block.k}"
+            )
     for name, law in (("rho", rho), ("nu", nu)):
         total = law.depth_density.mean(-1)
         if not torch.allclose(total, torch.ones_like(total), rtol=0, atol=1e-9):

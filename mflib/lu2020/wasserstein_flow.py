@@ -104,8 +104,12 @@ def lie_bracket(
         raise ValueError(f"p, mass: do not fit the {x.shape[-2]} states x")
     require_alike(x=x, p=p, theta=theta, weights=weights, probes=probes, mass=mass)
     require_broadcast(
-        x=x.shape[:-2], p=p.shape[:-2], theta=theta.shape[:-2], weights=weights.shape[:-1],
-        probes=probes.shape[:-2])
+        x=x.shape[:-2],
+        p=p.shape[:-2],
+        theta=theta.shape[:-2],
+        weights=weights.shape[:-1],
+        probes=probes.shape[:-2],
+    )
     field = block.field(x, theta, weights)
     moved = torch.einsum("...ijab,...ib->...ija", block.jacobian(x, probes), field)
     first = torch.einsum("...ija,...ia,i->...j", moved, p, mass)
@@ -221,7 +225,7 @@ class WassersteinFlow:
         return self.problem.loss(self.measure(particles))
 
     def backward(self, particles: Particles) -> Pass:
-        r"""Return one forward and backward pass: :math:`X^l`, :math:`p^{l+1}`, residual and loss."""
+        r"""Return one forward and backward pass of the network."""
         return self.problem.backward(self.measure(particles))
 
     def derivative(self, particles: Particles, probes: Particles) -> Tensor:
@@ -231,8 +235,10 @@ class WassersteinFlow:
         return (bernstein(probes.t, self.problem.steps) * values).sum(-2)
 
     def _slopes(self, particles: Particles, passed: Pass | None) -> tuple[Tensor, Tensor, Tensor]:
-        first, layers = self.problem.first_variation(
-            self.measure(particles), passed), self.problem.steps
+        first, layers = (
+            self.problem.first_variation(self.measure(particles), passed),
+            self.problem.steps,
+        )
         theta = (bernstein(particles.t, layers).unsqueeze(-1) * first.gradient).sum(-3)
         return theta, (bernstein_slope(particles.t, layers) * first.value).sum(-2), first.loss
 
@@ -255,10 +261,10 @@ class WassersteinFlow:
         return ParticleGradient(*self._slopes(particles, passed)[:2])
 
     def velocity(self, particles: Particles) -> Velocity:
-        r"""Return the particles' velocity; at t = 0 and 1, to rounding, its outward part is dropped.
+        r"""Return the particles' velocity, without its outward part at t = 0 and t = 1.
 
-        A particle that rounding took off the boundary cannot move outward either, and
-        would be counted as dissipating.
+        At the boundary means to rounding: a particle that rounding took off it cannot move
+        outward either, and would be counted as dissipating.
         """
         theta, t, loss = self._slopes(particles, None)
         low, high = particles.t <= _ROUNDING, particles.t >= 1.0 - _ROUNDING
@@ -293,8 +299,7 @@ class WassersteinFlow:
         rho, theta = self.measure(particles), probes.theta.unsqueeze(-3)
         low, high, p = X[..., :-1, :, :], X[..., 1:, :, :], p[..., 1:, :, :]
         first = block.pairing(high, theta, p) - block.pairing(low, theta, p)
-        pulled = block.vjp(
-            high, rho.theta[..., 1:, :, :], rho.weights[..., 1:, :] / layers, p)
+        pulled = block.vjp(high, rho.theta[..., 1:, :, :], rho.weights[..., 1:, :] / layers, p)
         second = block.pairing(low, theta, pulled)
         b = (layers - 1) * bernstein(probes.t, layers - 1)
         first, second = (
@@ -306,11 +311,13 @@ class WassersteinFlow:
     def members(self, index: Tensor) -> WassersteinFlow:
         """Return the flow of the batch members `index`; data without a batch are shared."""
         x, y = self.problem.x, self.problem.y
-        return WassersteinFlow(replace(
-            self.problem,
-            x=x[index] if x.ndim == 3 else x,
-            y=y[index] if y.ndim == 2 else y,
-        ))
+        return WassersteinFlow(
+            replace(
+                self.problem,
+                x=x[index] if x.ndim == 3 else x,
+                y=y[index] if y.ndim == 2 else y,
+            )
+        )
 
     def steepest(self, particles: Particles, probes: Tensor) -> Tensor:
         r"""Return :math:`-\min_{|u|=1} \frac{\delta E}{\delta\rho}((u, w, b), t_l)` for neurons.
