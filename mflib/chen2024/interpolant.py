@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from ..rademacher import ball_supremum, random_signs
 
 __all__ = [
     "Interpolant",
+    "Trial",
     "gaussian_mixture_kl",
     "interpolation_trial",
     "least_kl_interpolant",
@@ -67,7 +69,7 @@ def least_kl_interpolant(
     iterations: int = 50,
     tolerance: float = 1e-12,
 ) -> Interpolant:
-    r"""Solve the dual by damped Newton steps.
+    r"""Return the measure of least divergence that fits the data, by damped Newton steps.
 
     Parameters
     ----------
@@ -122,6 +124,8 @@ def least_kl_interpolant(
     size = target.abs().amax(-1).clamp_min(1e-300)
     c = solve(features @ features.mT / count, target)
     s, q, dual = state(c)
+    # a batch of problems takes its steps together, each with its own step length; the
+    # library's solvers take one problem at a time
     for _ in range(iterations):
         mean = (features @ (q * s)[..., None])[..., 0]
         gap = target - mean
@@ -148,9 +152,7 @@ def least_kl_interpolant(
         )
     even = torch.full_like(q, 1.0 / count)
     entropy = relative_entropy(q * count - 1.0, even)
-    return Interpolant(
-        entropy + 0.5 * (q * s**2).sum(-1), dual, q * s, gap.abs().amax(-1) / size
-    )
+    return Interpolant(entropy + 0.5 * (q * s**2).sum(-1), dual, q * s, gap.abs().amax(-1) / size)
 
 
 def relative_entropy(u: Tensor, mass: Tensor) -> Tensor:
@@ -217,6 +219,27 @@ def gaussian_mixture_kl(
     return (each * chance).sum(-1)
 
 
+class Trial(NamedTuple):
+    r"""What :func:`interpolation_trial` finds, each of shape (sizes,).
+
+    Attributes
+    ----------
+    error : Tensor
+        Mean test error :math:`E|f-y|`.
+    complexity : Tensor
+        Rademacher complexity of the ball.
+    share : Tensor
+        KL of the interpolant over the radius of the ball.
+    capped : Tensor
+        Mean of :math:`\min(1, |f-y|/\gamma)`.
+    """
+
+    error: Tensor
+    complexity: Tensor
+    share: Tensor
+    capped: Tensor
+
+
 def interpolation_trial(
     features: Tensor,
     y: Tensor,
@@ -226,7 +249,7 @@ def interpolation_trial(
     generator: torch.Generator,
     cap: float = 1.0,
     draws: int = 4,
-) -> Tensor:
+) -> Trial:
     r"""Fit the first n points for every n, test on the rest, and compute the bound.
 
     Parameters
@@ -248,10 +271,8 @@ def interpolation_trial(
 
     Returns
     -------
-    Tensor
-        Shape (sizes, 4): mean test error :math:`E|f-y|`; Rademacher complexity of the
-        ball; KL of the interpolant over the radius; mean of
-        :math:`\min(1, |f-y|/\gamma)`.
+    Trial
+        A value for every size.
 
     Raises
     ------
@@ -270,5 +291,5 @@ def interpolation_trial(
         noise = random_signs(n, draws, generator) @ features[:n] / n
         complexity = beta * ball_supremum(noise.square(), radius).dual.mean()
         capped = (miss / cap).clamp(max=1.0).mean()
-        rows.append(torch.stack([miss.mean(), complexity, fit.kl / radius, capped]))
-    return torch.stack(rows)
+        rows.append((miss.mean(), complexity, fit.kl / radius, capped))
+    return Trial(*map(torch.stack, zip(*rows, strict=True)))

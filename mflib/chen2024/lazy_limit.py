@@ -26,7 +26,7 @@ from ..activations import Activation
 from ..arguments import require_tensor
 from ..blocks import NeuronBlock
 from ..gram import neuron_gram
-from ..kernels import gaussian_plane, population_gram
+from ..kernels import gaussian_plane, population_gram, resolving_nodes
 from .ornstein_uhlenbeck import neuron_generator
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def _decay(values: Tensor, horizon: float) -> Tensor:
-    """(1 - exp(-R values)) / values, also at 0."""
+    """Return (1 - exp(-R values)) / values, which is R at 0."""
     small = values.abs() < 1e-14
     safe = torch.where(small, torch.ones_like(values), values)
     return torch.where(
@@ -47,7 +47,7 @@ def _decay(values: Tensor, horizon: float) -> Tensor:
 
 
 def displacement_coefficients(gram: Tensor, y: Tensor, horizon: float) -> Tensor:
-    r"""Return :math:`c = G^{-1}(I - e^{-RG})\,y`, the integral of minus the residual.
+    r"""Return :math:`c = G^{-1}(I - e^{-RG})\,y`, minus the integral of the residual to time R.
 
     Parameters
     ----------
@@ -83,7 +83,10 @@ def _predictor(x: Tensor, sigma: str | Activation) -> tuple[NeuronBlock, Tensor]
 
 
 def predictor_constant(
-    x: Tensor, y: Tensor, omega: Tensor, horizon: float,
+    omega: Tensor,
+    x: Tensor,
+    y: Tensor,
+    horizon: float,
     sigma: str | Activation = "tanh",
 ) -> Tensor:
     r"""Return the limit of :math:`\beta^2 KL(\tau_T\|\tau_0)` at large scale.
@@ -94,10 +97,10 @@ def predictor_constant(
 
     Parameters
     ----------
-    x, y : Tensor
-        Inputs (..., n, d) and labels (..., n).
     omega : Tensor
         Symmetrised initial particles, shape (..., K, d+2), mass 1/K each.
+    x, y : Tensor
+        Inputs (..., n, d) and labels (..., n).
     horizon : float
         The rescaled time R.
     sigma : str or Activation
@@ -120,7 +123,11 @@ def predictor_constant(
 
 
 def encoder_constant(
-    x: Tensor, y: Tensor, omega: Tensor, theta: Tensor, horizon: float,
+    theta: Tensor,
+    omega: Tensor,
+    x: Tensor,
+    y: Tensor,
+    horizon: float,
     sigma: str | Activation = "tanh",
 ) -> Tensor:
     r"""Return the limit of :math:`\beta^4\alpha^{-2} KL(\nu_T\|\nu_0)`.
@@ -136,10 +143,10 @@ def encoder_constant(
 
     Parameters
     ----------
+    theta, omega : Tensor
+        Symmetrised initial particles, shapes (..., L, M, 2d+1) and (..., K, d+2).
     x, y : Tensor
         Inputs (..., n, d) and labels (..., n).
-    omega, theta : Tensor
-        Symmetrised initial particles, shapes (..., K, d+2) and (..., L, M, 2d+1).
     horizon : float
         The rescaled time R.
     sigma : str or Activation
@@ -185,21 +192,26 @@ def encoder_constant(
 
 
 def predictor_constant_population(
-    x: Tensor, y: Tensor, horizon: float, sigma: str | Activation = "tanh",
-    nodes: int = 121,
+    x: Tensor,
+    y: Tensor,
+    horizon: float,
+    sigma: str | Activation = "tanh",
+    nodes: int | None = None,
 ) -> Tensor:
     r"""Return :func:`predictor_constant` at infinite width, by quadrature.
 
-    Arguments as there, with the law :math:`\tau_0 = N(0, I)` in place of particles;
-    `nodes` quadrature nodes an axis. Returns shape (...).
+    Arguments as there, with the law :math:`\tau_0 = N(0, I)` in place of particles and
+    `nodes` as in :func:`mflib.kernels.population_gram`. Returns shape (...).
     """
     block, _ = _predictor(x, sigma)
+    sigma = block.sigma
+    nodes = resolving_nodes((sigma.f, sigma.d2f, lambda z: z * sigma.df(z)), x, nodes)
     c = displacement_coefficients(population_gram(x, sigma, nodes), y, horizon)
     ci, cj, mass = gaussian_plane(x, nodes=nodes)
     size = (1.0 + x.square().sum(-1))[..., None]
 
     def profile(z: Tensor, scale: Tensor) -> Tensor:
-        return scale * block.sigma.d2f(z) - block.sigma.f(z) - z * block.sigma.df(z)
+        return scale * sigma.d2f(z) - sigma.f(z) - z * sigma.df(z)
 
     left, right = profile(ci, size.unsqueeze(-1)), profile(cj, size.unsqueeze(-2))
     gram = (left * right) @ mass

@@ -19,16 +19,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import brentq, minimize
 from torch import Tensor
 
 from ..arguments import require_tensor
 from ..rademacher import random_signs
+from .interpolant import least_kl_interpolant
 
 __all__ = [
+    "Enclosure",
     "KernelBall",
+    "LocalTrial",
     "fixed_point",
     "kl_supremum",
     "local_trial",
@@ -98,16 +103,41 @@ class KernelBall:
         return (2.0 * (self.a * b).sqrt() - self.c).amin(0)
 
 
-def fixed_point(complexity: Callable[[float], float], steps: int = 60) -> float:
-    r"""Return the largest e^2 with complexity(e^2) >= e^2, for a sub-root function."""
+def fixed_point(complexity: Callable[[float], float]) -> float:
+    r"""Return the positive fixed point of a sub-root function, :math:`\psi(e^2) = e^2`.
+
+    Parameters
+    ----------
+    complexity : callable
+        :math:`\psi`, positive with :math:`\psi(r)/\sqrt r` not increasing, so that it has
+        one positive fixed point.
+
+    Returns
+    -------
+    float
+        The fixed point :math:`e^2`, between :math:`e^{-40}` and :math:`e^4`.
+
+    Raises
+    ------
+    ValueError
+        If the function does not cross the diagonal from above in that range.
+
+    Examples
+    --------
+    >>> round(fixed_point(lambda r: 0.3 * r**0.5), 12)
+    0.09
+    """
+
+    def excess(log: float) -> float:
+        return math.log(max(float(complexity(math.exp(log))), 1e-300)) - log
+
     low, high = -40.0, 4.0
-    for _ in range(steps):
-        middle = 0.5 * (low + high)
-        if complexity(math.exp(middle)) > math.exp(middle):
-            low = middle
-        else:
-            high = middle
-    return math.exp(0.5 * (low + high))
+    if not (excess(low) > 0.0 > excess(high)):
+        raise ValueError(
+            "complexity: does not cross the diagonal between e^-40 and e^4; a sub-root "
+            "function does, scale it into the range"
+        )
+    return math.exp(brentq(excess, low, high, xtol=1e-15))
 
 
 def spectral_formula(
@@ -130,9 +160,7 @@ def spectral_formula(
     return math.sqrt(2.0 / n * total)
 
 
-def worst_interpolant(
-    kernel: Tensor, cross: Tensor, test: Tensor, y: Tensor, size: float
-) -> float:
+def worst_interpolant(kernel: Tensor, cross: Tensor, test: Tensor, y: Tensor, size: float) -> float:
     r"""Return the largest squared error of the least-norm interpolant f of a sample.
 
     .. math::
@@ -157,7 +185,11 @@ def worst_interpolant(
     Returns
     -------
     float
-        Negative if no member of the ball interpolates y.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or no member of the ball interpolates y.
     """
     require_tensor("kernel", kernel, 2, last=len(kernel))
     require_tensor("cross", cross, 2, last=len(kernel))
@@ -165,8 +197,37 @@ def worst_interpolant(
     require_tensor("y", y, 1, last=len(kernel))
     solved = torch.linalg.solve(kernel, torch.cat([cross.mT, y[:, None]], 1))
     rest = test - cross @ solved[:, :-1]
-    width = torch.linalg.eigvalsh(0.5 * (rest + rest.mT))[-1] / len(test)
-    return float(width * (size - y @ solved[:, -1]))
+    width = torch.linalg.eigvalsh(0.5 * (rest + rest.mT))[-1].clamp_min(0.0) / len(test)
+    left = float(size - y @ solved[:, -1])
+    if not left >= -1e-9 * size:
+        raise ValueError(
+            f"size: no member of the ball interpolates y, whose squared norm is "
+            f"{size - left:.4g}; raise size"
+        )
+    return float(width) * max(left, 0.0)
+
+
+class LocalTrial(NamedTuple):
+    r"""What :func:`local_trial` finds, each of shape (sizes,).
+
+    Attributes
+    ----------
+    local : Tensor
+        Fixed point of the local complexity.
+    whole : Tensor
+        Complexity without localisation.
+    worst : Tensor
+        :func:`worst_interpolant` of the labels of the ball.
+    error, other : Tensor
+        Mean squared test error of the least-norm interpolant for the labels of the ball
+        and for the others.
+    """
+
+    local: Tensor
+    whole: Tensor
+    worst: Tensor
+    error: Tensor
+    other: Tensor
 
 
 def local_trial(
@@ -177,7 +238,7 @@ def local_trial(
     size: float,
     generator: torch.Generator,
     draws: int = 64,
-) -> Tensor:
+) -> LocalTrial:
     r"""Return complexities and errors of the least-norm interpolant for every n.
 
     Parameters
@@ -199,10 +260,8 @@ def local_trial(
 
     Returns
     -------
-    Tensor
-        Shape (sizes, 5): fixed point of the local complexity, complexity without
-        localisation, :func:`worst_interpolant`, and the mean squared test error for
-        both labels.
+    LocalTrial
+        A value for every size.
 
     Raises
     ------
@@ -210,9 +269,7 @@ def local_trial(
         If a sample overlaps the test points.
     """
     if max(sizes) + test > len(kernel):
-        raise ValueError(
-            f"sizes: {max(sizes)} and {test} test points are more than {len(kernel)}"
-        )
+        raise ValueError(f"sizes: {max(sizes)} and {test} test points are more than {len(kernel)}")
     rows = []
     for n in sizes:
         k, cross, y = kernel[:n, :n], kernel[-test:, :n], labels[:, :n]
@@ -222,7 +279,14 @@ def local_trial(
         worst = worst_interpolant(k, cross, kernel[-test:, -test:], y[0], size)
         miss = cross @ torch.linalg.solve(k, y.mT) - labels[:, -test:].mT
         rows.append([local, whole, worst, *miss.square().mean(0).tolist()])
-    return torch.tensor(rows, dtype=kernel.dtype)
+    return LocalTrial(*torch.tensor(rows, dtype=kernel.dtype).unbind(-1))
+
+
+class Enclosure(NamedTuple):
+    r"""A supremum between two computed numbers."""
+
+    dual: float
+    primal: float
 
 
 def kl_supremum(
@@ -232,8 +296,8 @@ def kl_supremum(
     radius: float,
     square: float,
     signs: Tensor,
-) -> tuple[float, float]:
-    r"""Return the supremum over the KL ball, at finite beta, for one sign vector.
+) -> Enclosure:
+    r"""Enclose the supremum over the KL ball, at finite beta, for one sign vector.
 
     Parameters
     ----------
@@ -252,12 +316,12 @@ def kl_supremum(
         The value of the dual's measure, shrunk towards the least-KL fit of y until both
         constraints hold: a lower bound, so the pair encloses the supremum.
     """
-    from scipy.optimize import minimize
-
-    from .interpolant import least_kl_interpolant
-
-    require_tensor("features", features, 2)
-    n, count = features.shape
+    n, count = require_tensor("features", features, 2).shape
+    for name, value in (("y", y), ("signs", signs)):
+        require_tensor(name, value, 1, last=n)
+    for name, value in (("beta", beta), ("radius", radius), ("square", square)):
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name}: expected a positive number, got {value!r}")
     phi, target, s = features.numpy(), y.numpy(), signs.numpy() / n
 
     def measure(point: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, float]:
@@ -279,9 +343,7 @@ def kl_supremum(
         slope_l = lam * (radius + k - (q * z**2).sum())
         return value, np.concatenate([[slope_l], slope_v])
 
-    scale = beta * math.sqrt(
-        float((s @ phi) ** 2 @ np.ones(count)) / count / (2 * radius)
-    )
+    scale = beta * math.sqrt(float((s @ phi) ** 2 @ np.ones(count)) / count / (2 * radius))
     start = np.concatenate([[math.log(scale)], 0.5 * s])
     found = minimize(
         dual,
@@ -297,12 +359,10 @@ def kl_supremum(
         },
     )
     k, q, z, _ = measure(found.x)
-    kl = float(
-        (q * np.log(np.maximum(q * count, 1e-300))).sum() + 0.5 * (q * z**2).sum()
-    )
+    kl = float((q * np.log(np.maximum(q * count, 1e-300))).sum() + 0.5 * (q * z**2).sum())
     gap = beta * (phi @ (q * z)) - target
     inner = float(least_kl_interpolant(features, y, beta).kl)
     shrink = min(1.0, math.sqrt(square * n / (gap @ gap)))
     if kl > radius:
         shrink = min(shrink, (radius - inner) / (kl - inner))
-    return float(found.fun), float(shrink * (s @ gap))
+    return Enclosure(float(found.fun), float(shrink * (s @ gap)))

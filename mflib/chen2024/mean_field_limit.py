@@ -44,17 +44,27 @@ class AveragedNeuron(Block):
     neuron : NeuronBlock
         The neuron that is averaged.
     nodes : int
-        Nodes of the quadrature over the preactivation.
+        Nodes of the quadrature over the preactivation; 121 resolve standard deviations up
+        to 3.5, and larger ones are refused.
     """
 
     neuron: NeuronBlock
     nodes: int = 121
 
-    def __post_init__(self) -> None:
-        size = self.neuron.k
-        object.__setattr__(self, "d", self.neuron.d)
-        object.__setattr__(self, "d_out", self.neuron.d_out)
-        object.__setattr__(self, "k", size + size * size)
+    @property
+    def d(self) -> int:
+        """The dimension of the state."""
+        return self.neuron.d
+
+    @property
+    def d_out(self) -> int:
+        """The dimension of the value."""
+        return self.neuron.d_out
+
+    @property
+    def k(self) -> int:
+        """The length of the flat pair (m, A)."""
+        return self.neuron.k * (self.neuron.k + 1)
 
     def _moments(self, x: Tensor, theta: Tensor) -> tuple[Tensor, ...]:
         if theta.shape[-1] != self.k:
@@ -71,14 +81,22 @@ class AveragedNeuron(Block):
 
     def _average(self, function, mean: Tensor, spread: Tensor, weight=None) -> Tensor:
         t, mass = normal_rule(self.nodes)
+        # a pole of tanh in the rule's way: the error is exp(-pi^2 / (spacing spread))
+        most, widest = 0.55 / float(t[1] - t[0]), float(spread.detach().max())
+        if not widest <= most:
+            raise ValueError(
+                f"nodes: {self.nodes} resolve preactivations of standard deviation up to "
+                f"{most:.3g}, these reach {widest:.3g}; raise nodes"
+            )
         mass = mass if weight is None else mass * t
         return function(mean.unsqueeze(-1) + spread.unsqueeze(-1) * t) @ mass
 
     def value(self, x: Tensor, theta: Tensor) -> Tensor:
         u, _, mean, spread, _, shared = self._moments(x, theta)
         sigma = self.neuron.sigma
-        return (u * self._average(sigma.f, mean, spread).unsqueeze(-1)
-                + shared * self._average(sigma.df, mean, spread).unsqueeze(-1))
+        return u * self._average(sigma.f, mean, spread).unsqueeze(-1) + shared * self._average(
+            sigma.df, mean, spread
+        ).unsqueeze(-1)
 
     def jacobian(self, x: Tensor, theta: Tensor) -> Tensor:
         u, w, mean, spread, pull, shared = self._moments(x, theta)
@@ -146,9 +164,7 @@ class GaussianLaw:
             require_positive_int(name, size)
         batch = self.mean(0.0).shape[:-1]
         k = self.factor.shape[-1]
-        g = torch.randn(
-            *layers, draws, *batch, count, k, generator=generator, dtype=torch.float64
-        )
+        g = torch.randn(*layers, draws, *batch, count, k, generator=generator, dtype=torch.float64)
         return g @ self.factor.mT
 
     def curves(

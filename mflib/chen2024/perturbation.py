@@ -27,9 +27,7 @@ __all__ = ["displacement_norm", "worst_direction"]
 
 def _particles(axes: int) -> tuple[int, ...]:
     if axes not in (1, 2):
-        raise ValueError(
-            f"axes: expected 1 (particles) or 2 (layers and particles), got {axes!r}"
-        )
+        raise ValueError(f"axes: expected 1 (particles) or 2 (layers and particles), got {axes!r}")
     return tuple(range(-1 - axes, -1))
 
 

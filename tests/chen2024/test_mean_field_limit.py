@@ -19,8 +19,7 @@ def test_the_average_is_the_mean_over_many_neurons():
     theta, mass = LAW.measure.at(0.3)
     many, weights = LAW.curves(400_000, 1, generator()).at(0.3)
     exact = AVERAGED.field(X, theta, mass)
-    torch.testing.assert_close(
-        exact, NEURON.field(X, many[0], weights), rtol=0.01, atol=0.01)
+    torch.testing.assert_close(exact, NEURON.field(X, many[0], weights), rtol=0.01, atol=0.01)
 
 
 def test_the_average_of_waves_in_closed_form():
@@ -63,7 +62,8 @@ def test_derivatives_equal_autograd(out):
 def test_the_adjoint_of_the_limit_is_the_gradient_by_the_input():
     leaf, p1 = X.clone().requires_grad_(), randn(3, 2, seed=8)
     (grad,) = torch.autograd.grad(
-        (flow(AVERAGED, LAW.measure, leaf, 6, "rk4").X[-1] * p1).sum(), leaf)
+        (flow(AVERAGED, LAW.measure, leaf, 6, "rk4").X[-1] * p1).sum(), leaf
+    )
     costate = adjoint(AVERAGED, flow(AVERAGED, LAW.measure, X, 6, "rk4"), p1)
     torch.testing.assert_close(costate.p[0], grad)
 
@@ -83,13 +83,13 @@ def test_particles_have_the_moments_of_the_law():
 
 def test_curves_keep_their_noise_and_layers_do_not():
     curve = LAW.curves(6, 2, generator())
-    torch.testing.assert_close(
-        curve.at(0.75)[0] - curve.at(0.25)[0], (0.5 * M1).expand(2, 6, 5))
+    torch.testing.assert_close(curve.at(0.75)[0] - curve.at(0.25)[0], (0.5 * M1).expand(2, 6, 5))
     layers = LAW.layers(4, 2000, 2, generator())
     assert layers.theta.shape == (2, 4, 2000, 5)
     assert float(layers.weights.sum()) == pytest.approx(4 * 1.5)
     torch.testing.assert_close(
-        layers.theta[0].mean(1), M0 + torch.arange(4)[:, None] / 4 * M1, rtol=0, atol=0.1)
+        layers.theta[0].mean(1), M0 + torch.arange(4)[:, None] / 4 * M1, rtol=0, atol=0.1
+    )
     noise = layers.theta[0] - M0 - torch.arange(4)[:, None, None] / 4 * M1
     assert (noise[0] * noise[1]).mean().abs() < 0.05
 
@@ -113,3 +113,12 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="theta: last dimension is 5"):
         AVERAGED.value(X, M0[None])
     assert math.isfinite(float(AVERAGED.value(X, LAW.measure.at(0.0)[0]).sum()))
+
+
+def test_a_law_too_wide_for_the_quadrature_is_refused():
+    law = GaussianLaw(lambda s: M0, 6 * torch.eye(5, dtype=DOUBLE))
+    theta, mass = law.measure.at(0.0)
+    with pytest.raises(ValueError, match="nodes: 121 resolve .* raise nodes"):
+        AveragedNeuron(NEURON).field(X, theta, mass)
+    coarse, fine = (AveragedNeuron(NEURON, n).field(X, theta, mass) for n in (1601, 3201))
+    torch.testing.assert_close(coarse, fine)

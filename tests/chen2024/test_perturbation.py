@@ -63,6 +63,7 @@ def test_no_other_direction_of_the_same_length_changes_more():
 def test_the_direction_ascends_a_scalar():
     points = randn(10, 2)
     for sign in (1.0, -1.0):
+
         def function(t, sign=sign):
             return sign * t.square().sum((-1, -2))[..., None]
 
