@@ -2,23 +2,19 @@ r"""Particle measures :math:`\rho` over parameters and depth :math:`(\theta, t)`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .arguments import require_generator, require_positive_int, require_tensor
+from .arguments import require_positive_int, require_tensor
 
 __all__ = [
     "CurveMeasure",
     "LayeredMeasure",
     "Measure",
-    "gaussian_measure",
-    "independent_layers",
     "mixture",
-    "wave_measure",
 ]
 
 
@@ -211,138 +207,3 @@ def mixture(rho: Measure, nu: Measure, lam: float | Tensor) -> Measure:
         theta, weights = _Mixture(rho, nu, lam).stages(rho.layers, (0.0,))
         return LayeredMeasure(theta[..., 0, :, :], weights[..., 0, :])
     return _Mixture(rho, nu, lam)
-
-
-def gaussian_measure(
-    layers: int,
-    particles: int,
-    dim: int,
-    generator: torch.Generator,
-    scale: float = 1.0,
-    batch: tuple[int, ...] = (),
-) -> LayeredMeasure:
-    r"""Sample :math:`\theta_{l,i} \sim N(0, \text{scale}^2 I_k)` independently, mass 1/N each.
-
-    Parameters
-    ----------
-    layers, particles, dim : int
-        The sizes L, N and k.
-    generator : torch.Generator
-        The source of randomness.
-    scale : float
-        The standard deviation.
-    batch : tuple of int
-        Leading batch dimensions, one independent measure each.
-
-    Returns
-    -------
-    LayeredMeasure
-        With `theta` of shape (batch..., L, N, k).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is no positive integer or `generator` is none.
-    """
-    require_generator(generator)
-    for name, size in (("layers", layers), ("particles", particles), ("dim", dim)):
-        require_positive_int(name, size)
-    theta = scale * torch.randn(
-        *batch, layers, particles, dim, generator=generator, dtype=torch.float64
-    )
-    return LayeredMeasure(theta)
-
-
-def wave_measure(
-    particles: int,
-    dim: int,
-    generator: torch.Generator,
-    scale: float = 1.0,
-    batch: tuple[int, ...] = (),
-    tilt: float = 0.0,
-) -> CurveMeasure:
-    r"""Sample a measure that is smooth in depth: N particles on random waves.
-
-    .. math::
-
-        \theta_i(t) = A_i + B_i \sin(2\pi t + \phi_i),
-        \qquad m(t) = 1 + \kappa \cos 2\pi t,
-
-    with independent Gaussian :math:`A_i, B_i` of standard deviation `scale` and uniform
-    phases. Its total mass is 1 for every tilt.
-
-    Parameters
-    ----------
-    particles, dim : int
-        The sizes N and k.
-    generator : torch.Generator
-        The source of randomness.
-    scale : float
-        The standard deviation of the waves' coefficients.
-    batch : tuple of int
-        Leading batch dimensions, one independent measure each.
-    tilt : float
-        The modulation :math:`\kappa` of the depth density, between -1 and 1.
-
-    Returns
-    -------
-    CurveMeasure
-        With particles of shape (batch..., N, k).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is no positive integer, `tilt` is too large, or `generator` is none.
-    """
-    require_generator(generator)
-    for name, size in (("particles", particles), ("dim", dim)):
-        require_positive_int(name, size)
-    if not abs(tilt) <= 1.0:
-        raise ValueError(f"tilt: {tilt!r} makes a density negative; choose it in [-1, 1]")
-    shape = (*batch, particles, dim)
-    a, b = scale * torch.randn(2, *shape, generator=generator, dtype=torch.float64)
-    phase = 2 * math.pi * torch.rand(shape, generator=generator, dtype=torch.float64)
-    uniform = torch.full((particles,), 1.0 / particles, dtype=torch.float64)
-    return CurveMeasure(
-        lambda t: a + b * torch.sin(2 * math.pi * t + phase),
-        lambda t: uniform * (1.0 + tilt * math.cos(2 * math.pi * t)),
-    )
-
-
-def independent_layers(
-    measure: CurveMeasure, layers: int, draws: int, generator: torch.Generator
-) -> LayeredMeasure:
-    r"""Draw networks of one particle a layer, independently from a curve measure.
-
-    The depths :math:`t_i` are uniform, then sorted; each layer takes one of the measure's
-    particles at its depth, all equally likely. The measure must have equal weights, a
-    uniform depth marginal, and curves that accept tensors of depths.
-
-    Parameters
-    ----------
-    measure : CurveMeasure
-        With particles of shape (N, k).
-    layers : int
-        The depth n of a network.
-    draws : int
-        The number S of networks.
-    generator : torch.Generator
-        The source of randomness.
-
-    Returns
-    -------
-    LayeredMeasure
-        With `theta` of shape (S, n, 1, k), mass 1/n a layer.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is no positive integer or `generator` is none.
-    """
-    require_generator(generator)
-    for name, size in (("layers", layers), ("draws", draws)):
-        require_positive_int(name, size)
-    depth = torch.rand(draws, layers, generator=generator, dtype=torch.float64).sort(-1)[0]
-    theta = measure.theta(depth[..., None, None])
-    pick = torch.randint(theta.shape[-2], (draws, layers, 1, 1), generator=generator)
-    return LayeredMeasure(theta.gather(-2, pick.expand(-1, -1, 1, theta.shape[-1])))

@@ -14,7 +14,7 @@ continuum enters only through the number of steps and of particles.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -136,93 +136,6 @@ class Problem:
         residual = self._residual(trajectory)
         p1 = residual.unsqueeze(-1) * self.readout
         return Pass(trajectory, adjoint(self.block, trajectory, p1), residual, self.mass)
-
-    def adjoint_bound(self, rho: Measure) -> tuple[Tensor, Tensor]:
-        r"""Return the adjoint's relative norm and the exponent that bounds it.
-
-        .. math::
-
-            \frac{\|p_\rho(\cdot, t_l)\|_\mu}{\sqrt{2E}}
-            \quad\text{and}\quad
-            c\, M_{t_l}, \qquad M_t = \int_t^1 \rho(\Omega, s)\, ds,
-
-        with c the largest operator norm of :math:`\nabla_x f` over the particles and the
-        states reached (lu2020, Lemma 1, repaired).
-
-        Parameters
-        ----------
-        rho : Measure
-            The law of the particles.
-
-        Returns
-        -------
-        ratio, exponent : Tensor
-            Shapes (..., L+1); the ratio lies between exp(-exponent) and exp(exponent), up
-            to the error of the one-step method.
-        """
-        passed = self.backward(rho)
-        trajectory = passed.trajectory
-        slopes = self.block.jacobian(trajectory.stages, trajectory.theta)
-        c = torch.linalg.matrix_norm(slopes, 2).amax((-1, -2, -3, -4))
-        b = torch.tensor(METHODS[self.method].b, dtype=c.dtype)
-        m = (trajectory.weights.sum(-1) * b).sum(-1) / self.steps
-        beyond = m.flip(-1).cumsum(-1).flip(-1)
-        beyond = torch.cat([beyond, torch.zeros_like(beyond[..., :1])], -1)
-        norm = (passed.adjoint.p.square().sum(-1) * self.mass).sum(-1).sqrt()
-        return norm / norm[..., -1:], c.unsqueeze(-1) * beyond
-
-    def two_layer(self, rho: Measure) -> tuple[Problem, LayeredMeasure]:
-        r"""Return the two-layer network with the same particles, all at depth 0.
-
-        .. math::
-
-            X(x, 1) = w_2 x + \int\!\!\int f(w_2 x, \theta)\, \rho(d\theta, t)\, dt,
-
-        the first order of the unravelled expansion (lu2020, Section 2.2).
-
-        Parameters
-        ----------
-        rho : Measure
-            The law of the deep network's particles.
-
-        Returns
-        -------
-        problem, measure : Problem, LayeredMeasure
-            The same task with one Euler step, and the law with its depth forgotten.
-        """
-        theta, weights = rho.stages(self.steps, METHODS[self.method].c)
-        b = torch.tensor(METHODS[self.method].b, dtype=weights.dtype)
-        weights = (weights * b[:, None] / self.steps).flatten(-3).unsqueeze(-2)
-        flat = LayeredMeasure(theta.flatten(-4, -2).unsqueeze(-3), weights)
-        return replace(self, steps=1, method="euler"), flat
-
-    def at_loss(self, rho: Measure, loss: Tensor) -> Problem:
-        r"""Return the task with targets moved so that `rho` has the given loss.
-
-        The residual keeps its sign and shape over the inputs and is scaled.
-
-        Parameters
-        ----------
-        rho : Measure
-            A law with positive loss here.
-        loss : Tensor
-            The wanted :math:`E(\rho) > 0`, shape (...).
-
-        Returns
-        -------
-        Problem
-
-        Raises
-        ------
-        ValueError
-            If `rho` has no loss that could be scaled.
-        """
-        residual = self.residual(rho)
-        now = squared_loss(residual, self.mass)
-        if not (now > 0).all():
-            raise ValueError("rho: has zero loss here, which cannot be scaled to another level")
-        factor = (torch.as_tensor(loss, dtype=now.dtype) / now).sqrt().unsqueeze(-1)
-        return replace(self, y=self.y + (1.0 - factor) * residual)
 
     def derivative(self, rho: Measure, theta: Tensor) -> Tensor:
         r"""Return :math:`\delta E/\delta\rho` at probe parameters, in every layer.

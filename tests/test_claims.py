@@ -10,9 +10,16 @@ import torch
 from mpmath import iv
 
 from mflib.claims import (
-    Bound, Claim, ClaimError, Counterexample, Identity, Limit, Rate, Reproduction,
+    Bound,
+    Claim,
+    ClaimError,
+    Counterexample,
+    Identity,
+    Limit,
+    Rate,
+    Reproduction,
+    card,
 )
-from mflib.claims import card
 from mflib.claims.intervals import log_slope, mean_interval, slope_interval
 
 SIZES = 2.0 ** np.arange(4, 10)

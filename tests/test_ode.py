@@ -5,8 +5,9 @@ import torch
 from problems import DOUBLE, generator, linear_growth, randn, rotation, tanh_flow
 
 from mflib.blocks import MatrixBlock, NeuronBlock
-from mflib.measures import CurveMeasure, LayeredMeasure, gaussian_measure, wave_measure
+from mflib.measures import CurveMeasure, LayeredMeasure
 from mflib.ode import adjoint, flow
+from mflib.sampling import gaussian_measure, wave_measure
 from mflib.stepping import METHODS
 
 

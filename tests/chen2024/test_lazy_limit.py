@@ -15,7 +15,7 @@ from mflib.chen2024.network import ScaledResNet, initial_particles
 from mflib.chen2024.sphere_kernel import Spectrum
 from mflib.chen2024.training import Particles, TrainingFlow
 from mflib.gram import neuron_gram
-from mflib.sobol import sobol_gaussian
+from mflib.sampling import sobol_gaussian
 
 X = torch.nn.functional.normalize(randn(3, 2), dim=-1)
 Y = torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64)

@@ -6,8 +6,9 @@ from problems import DOUBLE, generator, randn, rotation
 
 from mflib.blocks import MatrixBlock, NeuronBlock
 from mflib.chen2024.magnus import jacobians, magnus, propagator
-from mflib.measures import CurveMeasure, LayeredMeasure, wave_measure
+from mflib.measures import CurveMeasure, LayeredMeasure
 from mflib.ode import adjoint, flow
+from mflib.sampling import wave_measure
 
 BLOCK = NeuronBlock(3, "tanh")
 WAVE = wave_measure(4, BLOCK.k, generator(), batch=(2,), tilt=0.4)

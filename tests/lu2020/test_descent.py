@@ -4,8 +4,9 @@ from problems import DOUBLE, generator, randn
 
 from mflib.blocks import MatrixBlock, NeuronBlock
 from mflib.lu2020.descent import bump, descent_direction, pair_along
-from mflib.measures import LayeredMeasure, gaussian_measure
+from mflib.measures import LayeredMeasure
 from mflib.problem import Problem
+from mflib.sampling import gaussian_measure
 
 L = 32
 BLOCK = NeuronBlock(2, "tanh")

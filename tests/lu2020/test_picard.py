@@ -6,8 +6,9 @@ from problems import DOUBLE, generator, randn
 
 from mflib.blocks import MatrixBlock
 from mflib.lu2020.picard import chebyshev_nodes, picard, picard_bound
-from mflib.measures import CurveMeasure, wave_measure
+from mflib.measures import CurveMeasure
 from mflib.ode import flow
+from mflib.sampling import wave_measure
 
 
 def test_the_integration_matrix_is_exact_for_polynomials():

@@ -8,8 +8,9 @@ from problems import DOUBLE, constant, generator, randn
 
 from mflib.blocks import MatrixBlock, NeuronBlock
 from mflib.lu2020.stability import stability
-from mflib.measures import LayeredMeasure, gaussian_measure
+from mflib.measures import LayeredMeasure
 from mflib.ode import flow
+from mflib.sampling import gaussian_measure
 from mflib.transport import enclosure, layer_wasserstein
 
 LINE = MatrixBlock(1, "linear")
