@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arguments import require_generator, require_positive_int, require_tensor
+from ..arguments import require_batch, require_generator, require_positive_int, require_tensor
 from ..blocks import Block, NeuronBlock
 from ..kernels import normal_rule
 from ..measures import CurveMeasure, LayeredMeasure
@@ -158,20 +158,18 @@ class GaussianLaw:
         mass = torch.full((1,), self.scale, dtype=torch.float64)
         return CurveMeasure(theta, lambda depth: mass)
 
-    def _noise(self, draws: int, count: int, generator: torch.Generator, *layers: int) -> Tensor:
+    def _noise(self, count: int, generator: torch.Generator, *batch: int) -> Tensor:
         require_generator(generator)
-        for name, size in (("draws", draws), ("particles", count)):
-            require_positive_int(name, size)
-        batch = self.mean(0.0).shape[:-1]
-        k = self.factor.shape[-1]
-        g = torch.randn(*layers, draws, *batch, count, k, generator=generator, dtype=torch.float64)
+        require_positive_int("particles", count)
+        own, k = self.mean(0.0).shape[:-1], self.factor.shape[-1]
+        g = torch.randn(*batch, *own, count, k, generator=generator, dtype=torch.float64)
         return g @ self.factor.mT
 
     def curves(
         self,
         particles: int,
-        draws: int,
         generator: torch.Generator,
+        batch: tuple[int, ...] = (),
         shared: float = 0.0,
         mass: float | None = None,
     ) -> CurveMeasure:
@@ -179,10 +177,12 @@ class GaussianLaw:
 
         Parameters
         ----------
-        particles, draws : int
-            M particles in each of S independent networks.
+        particles : int
+            Particles M of a network.
         generator : torch.Generator
             The source of randomness.
+        batch : tuple of int
+            Leading batch dimensions, an independent network each; those of the law follow.
         shared : float
             The correlation between two particles of a network; 0 draws independently,
             otherwise they are exchangeable only.
@@ -192,7 +192,7 @@ class GaussianLaw:
         Returns
         -------
         CurveMeasure
-            With particles of shape (S, ..., M, k).
+            With particles of shape (batch..., ..., M, k).
 
         Raises
         ------
@@ -201,9 +201,10 @@ class GaussianLaw:
         """
         if not 0.0 <= shared <= 1.0:
             raise ValueError(f"shared: expected a correlation in [0, 1], got {shared!r}")
-        noise = self._noise(draws, particles, generator)
+        batch = require_batch(batch)
+        noise = self._noise(particles, generator, *batch)
         if shared:
-            common = self._noise(draws, 1, generator)
+            common = self._noise(1, generator, *batch)
             noise = shared**0.5 * common + (1.0 - shared) ** 0.5 * noise
         mass = self.scale / particles if mass is None else mass
         weights = torch.full((particles,), mass, dtype=torch.float64)
@@ -212,14 +213,19 @@ class GaussianLaw:
         )
 
     def layers(
-        self, layers: int, particles: int, draws: int, generator: torch.Generator
+        self,
+        layers: int,
+        particles: int,
+        generator: torch.Generator,
+        batch: tuple[int, ...] = (),
     ) -> LayeredMeasure:
         r"""Draw fresh particles in each of L layers, from the law at the layer's start.
 
-        Returns a measure with `theta` of shape (S, ..., L, M, k), mass scale / M each.
+        `batch` as in :meth:`curves`. Returns a measure with `theta` of shape
+        (batch..., ..., L, M, k), mass scale / M each.
         """
         require_positive_int("layers", layers)
-        noise = self._noise(draws, particles, generator, layers)
+        noise = self._noise(particles, generator, layers, *require_batch(batch))
         means = [self.mean(l / layers).unsqueeze(-2) for l in range(layers)]
         theta = torch.stack([m + v for m, v in zip(means, noise, strict=True)], -3)
         weights = torch.full((layers, particles), self.scale / particles, dtype=torch.float64)

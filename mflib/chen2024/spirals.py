@@ -2,7 +2,7 @@ r"""Two spirals: data, and many small neural ODEs trained side by side.
 
 The experiment of chen2024, section C.6, in our own protocol: a tied two-layer tanh
 field, explicit Euler in depth, a two-layer tanh head, squared loss, Adam with the
-full batch. Runs are stacked on the first axis, so that seeds, input scales and labels
+full batch. Networks are stacked on the first axis, so that seeds, input scales and labels
 of one sample size train together.
 """
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import require_generator, require_positive_int, require_tensor
+from ..arguments import require_batch, require_generator, require_positive_int, require_tensor
 
 __all__ = [
     "Outcome",
@@ -28,7 +28,7 @@ __all__ = [
     "two_spirals",
 ]
 
-#: Points of all runs that train together.
+#: Points of all samples that train together.
 _POINTS = 2**15
 
 
@@ -37,7 +37,7 @@ def two_spirals(
     generator: torch.Generator,
     degrees: float = 780.0,
     noise: float = 0.5,
-    runs: int = 1,
+    batch: tuple[int, ...] = (),
 ) -> tuple[Tensor, Tensor]:
     r"""Draw points on two interleaved noisy spirals, labelled :math:`\pm1`.
 
@@ -53,22 +53,22 @@ def two_spirals(
     Parameters
     ----------
     n : int
-        Points of a run.
+        Points of a sample.
     generator : torch.Generator
         The source of randomness.
     degrees : float
         The angle of the outer end.
     noise : float
         Width of the uniform noise.
-    runs : int
-        Independent samples.
+    batch : tuple of int
+        Leading batch dimensions, an independent sample each.
 
     Returns
     -------
     x : Tensor
-        Shape (runs, n, 2), float64.
+        Shape (batch..., n, 2), float64.
     y : Tensor
-        Shape (runs, n), the signs in equal numbers up to one.
+        Shape (batch..., n), the signs in equal numbers up to one.
 
     Raises
     ------
@@ -78,16 +78,16 @@ def two_spirals(
     """
     require_generator(generator)
     require_positive_int("n", n)
-    require_positive_int("runs", runs)
+    batch = require_batch(batch)
     if not (math.isfinite(degrees) and degrees > 0):
         raise ValueError(f"degrees: expected a positive angle, got {degrees!r}")
     if not (math.isfinite(noise) and noise >= 0):
         raise ValueError(f"noise: expected a finite width >= 0, got {noise!r}")
-    u = torch.rand(runs, n, generator=generator, dtype=torch.float64)
+    u = torch.rand(*batch, n, generator=generator, dtype=torch.float64)
     angle = math.radians(degrees) * u.sqrt()
-    y = (1.0 - 2.0 * (torch.arange(n) % 2)).double().expand(runs, n).clone()
+    y = (1.0 - 2.0 * (torch.arange(n) % 2)).double().expand(*batch, n).clone()
     arm = torch.stack([-angle.cos(), angle.sin()], -1) * angle[..., None]
-    blur = torch.rand(runs, n, 2, generator=generator, dtype=torch.float64) * noise
+    blur = torch.rand(*batch, n, 2, generator=generator, dtype=torch.float64) * noise
     return y[..., None] * arm + blur, y
 
 
@@ -128,8 +128,8 @@ def _shapes(net: SpiralNet) -> list[tuple[int, int, int]]:
 
 def initial(
     net: SpiralNet,
-    runs: int,
     generator: torch.Generator,
+    batch: tuple[int, ...] = (),
     dtype: torch.dtype = torch.float64,
 ) -> list[Tensor]:
     r"""Draw weights and biases, uniform in :math:`\pm 1/\sqrt{\text{fan in}}`.
@@ -138,24 +138,24 @@ def initial(
     ----------
     net : SpiralNet
         The architecture.
-    runs : int
-        Independent starts.
     generator : torch.Generator
         The source of randomness; drawn in double precision whatever `dtype` is.
+    batch : tuple of int
+        Leading batch dimensions, an independent start each; one dimension to train.
     dtype : torch.dtype
         Of the parameters.
 
     Returns
     -------
     list of Tensor
-        W (runs, width, 2), b (runs, width, 1), V (runs, 2, width), c (runs, 2, 1), then
-        W', b', V', c' of the head, with one output.
+        W (batch..., width, 2), b (batch..., width, 1), V (batch..., 2, width), c
+        (batch..., 2, 1), then W', b', V', c' of the head, with one output.
     """
     require_generator(generator)
-    require_positive_int("runs", runs)
+    batch = require_batch(batch)
     return [
         (
-            (2 * torch.rand(runs, a, b, generator=generator, dtype=torch.float64) - 1)
+            (2 * torch.rand(*batch, a, b, generator=generator, dtype=torch.float64) - 1)
             / math.sqrt(fan)
         ).to(dtype)
         for a, b, fan in _shapes(net)
@@ -176,19 +176,19 @@ def _tanh_layers(net: SpiralNet, params: list[Tensor], x: Tensor) -> Tensor:
 
 
 def _checked(net: SpiralNet, params: list[Tensor], x: Tensor) -> None:
-    runs = require_tensor("x", x, 3, last=2).shape[0]
-    shapes = [(runs, a, b) for a, b, _ in _shapes(net)]
+    size = require_tensor("x", x, 3, last=2).shape[0]
+    shapes = [(size, a, b) for a, b, _ in _shapes(net)]
     if [tuple(p.shape) for p in params] != shapes:
         raise ValueError(
             f"params: shapes {[tuple(p.shape) for p in params]} do not fit the net and the "
-            f"{runs} runs of x; expected {shapes}"
+            f"{size} samples of x; expected {shapes}"
         )
     for p in params:
         require_tensor("params", p, 3)
 
 
 def predict(net: SpiralNet, params: list[Tensor], x: Tensor) -> Tensor:
-    r"""Return the outputs of every run at its own points.
+    r"""Return the outputs of every network at its own points.
 
     Parameters
     ----------
@@ -197,12 +197,12 @@ def predict(net: SpiralNet, params: list[Tensor], x: Tensor) -> Tensor:
     params : list of Tensor
         As :func:`initial` returns them.
     x : Tensor
-        Points, shape (runs, n, 2).
+        Points, shape (B, n, 2).
 
     Returns
     -------
     Tensor
-        Shape (runs, n).
+        Shape (B, n).
 
     Raises
     ------
@@ -223,7 +223,7 @@ def adam(
     rate: float = 0.01,
     mass: Tensor | None = None,
 ) -> tuple[list[Tensor], Tensor]:
-    r"""Train every run with Adam on its full batch.
+    r"""Train every network with Adam on its whole sample.
 
     .. math::
 
@@ -236,15 +236,15 @@ def adam(
     params : list of Tensor
         The start; left as it is.
     x : Tensor
-        Shape (runs, n, 2).
+        Shape (B, n, 2).
     y : Tensor
-        Shape (runs, n).
+        Shape (B, n).
     steps : int
         Steps; the decay rates are the usual .9 and .999.
     rate : float
         The learning rate at the start; it falls linearly to zero.
     mass : Tensor, optional
-        Masses m, shape (runs, n), default 1/n; runs of fewer points are padded with
+        Masses m, shape (B, n), default 1/n; samples of fewer points are padded with
         mass 0.
 
     Returns
@@ -252,7 +252,7 @@ def adam(
     params : list of Tensor
         The trained parameters.
     losses : Tensor
-        Shape (steps, runs), each before its step.
+        Shape (steps, B), each before its step.
 
     Raises
     ------
@@ -269,7 +269,7 @@ def adam(
             raise ValueError(
                 f"{name}: shape {tuple(value.shape)}, expected {tuple(x.shape[:2])} as of x"
             )
-    # a few runs at a time, so that what the backward pass needs stays in the cache
+    # a few networks at a time, so that what the backward pass needs stays in the cache
     size = max(1, _POINTS // x.shape[1])
     groups = [part.split(size) for part in (x.mT.contiguous(), y, mass, *params)]
     trained = [
@@ -306,8 +306,8 @@ def _adam(
 def errors(net: SpiralNet, params: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
     r"""Return the share of points whose output has the wrong sign.
 
-    Arguments as in :func:`predict`, with labels y of shape (runs, n); returns shape
-    (runs,). An output of 0 is wrong.
+    Arguments as in :func:`predict`, with labels y of shape (B, n); returns shape
+    (B,). An output of 0 is wrong.
     """
     if require_tensor("y", y, 2).shape != x.shape[:2]:
         raise ValueError(f"y: shape {tuple(y.shape)}, expected {tuple(x.shape[:2])} as of x")
@@ -315,7 +315,7 @@ def errors(net: SpiralNet, params: list[Tensor], x: Tensor, y: Tensor) -> Tensor
 
 
 class Outcome(NamedTuple):
-    r"""What :func:`train_spirals` measures, both of shape (R, sizes).
+    r"""What :func:`train_spirals` measures, both of shape (B, sizes).
 
     Attributes
     ----------
@@ -332,14 +332,14 @@ class Outcome(NamedTuple):
 def train_spirals(
     net: SpiralNet,
     sizes: list[int],
-    runs: Tensor,
+    seeds: Tensor,
     scale: float | Tensor,
     steps: int,
     generator: torch.Generator,
     test: int = 4096,
     shuffle: bool = False,
 ) -> Outcome:
-    r"""Draw, train and test a batch of runs of several sizes, in single precision.
+    r"""Draw, train and test a batch of networks of several sizes, in single precision.
 
     Parameters
     ----------
@@ -347,24 +347,24 @@ def train_spirals(
         The architecture.
     sizes : list of int
         Training points; smaller samples are padded with points of mass 0.
-    runs : Tensor
-        The seed of every run, integers, shape (R,): runs with the same entry share data
-        and initial parameters.
+    seeds : Tensor
+        The seed of every network, integers from 0, shape (B,): equal entries share data and
+        initial parameters.
     scale : float or Tensor
-        Factor on the inputs, shape () or (R, 1, 1).
+        Factor on the inputs, shape () or (B, 1, 1).
     steps : int
         Of :func:`adam` at its default rate.
     generator : torch.Generator
         The source of randomness.
     test : int
-        Fresh test points a run.
+        Fresh test points of a network.
     shuffle : bool
         Permute the training labels, so that there is nothing to learn.
 
     Returns
     -------
     Outcome
-        Errors and losses, shape (R, sizes).
+        Errors and losses, shape (B, sizes).
 
     Raises
     ------
@@ -373,15 +373,15 @@ def train_spirals(
     """
     if not sizes:
         raise ValueError("sizes: is empty; name at least one sample size")
-    seeds, most, parts, starts = int(runs.max()) + 1, max(sizes), [], []
+    count, most, parts, starts = int(seeds.max()) + 1, max(sizes), [], []
     for n in sizes:
-        x, y = two_spirals(n, generator, runs=seeds)
+        x, y = two_spirals(n, generator, batch=(count,))
         if shuffle:
             y = y[:, torch.randperm(n, generator=generator)]
-        full = torch.zeros(seeds, most, 4, dtype=x.dtype)
+        full = torch.zeros(count, most, 4, dtype=x.dtype)
         full[:, :n] = torch.cat([x, y[..., None], torch.full_like(y, 1.0 / n)[..., None]], -1)
-        parts.append(full[runs])
-        starts.append([p[runs] for p in initial(net, seeds, generator, torch.float32)])
+        parts.append(full[seeds])
+        starts.append([p[seeds] for p in initial(net, generator, (count,), torch.float32)])
     full = torch.stack(parts)
     x, y, mass = (full[..., :2] * scale).float(), full[..., 2], full[..., 3]
     params, losses = adam(
@@ -392,9 +392,9 @@ def train_spirals(
         steps,
         mass=mass.flatten(0, 1).float(),
     )
-    fresh, sign = two_spirals(test, generator, runs=seeds)
-    fresh, sign, wrong = (fresh[runs] * scale).float(), sign[runs], []
-    for trained in zip(*(p.split(len(runs)) for p in params), strict=True):
+    fresh, sign = two_spirals(test, generator, batch=(count,))
+    fresh, sign, wrong = (fresh[seeds] * scale).float(), sign[seeds], []
+    for trained in zip(*(p.split(len(seeds)) for p in params), strict=True):
         wrong.append(errors(net, list(trained), fresh, sign))
     last = losses[-1].double().unflatten(0, (len(sizes), -1)).mT
     return Outcome(torch.stack(wrong, 1), last)

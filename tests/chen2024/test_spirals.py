@@ -21,12 +21,12 @@ def generator(seed=0):
 
 
 def problem(runs=3, n=7):
-    x, y = two_spirals(n, generator(), degrees=360.0, runs=runs)
-    return 0.2 * x, y, initial(NET, runs, generator(1))
+    x, y = two_spirals(n, generator(), degrees=360.0, batch=(runs,))
+    return 0.2 * x, y, initial(NET, generator(1), (runs,))
 
 
 def test_spirals_without_noise_lie_on_their_arms():
-    x, y = two_spirals(40, generator(), degrees=360.0, noise=0.0, runs=2)
+    x, y = two_spirals(40, generator(), degrees=360.0, noise=0.0, batch=(2,))
     radius = x.norm(dim=-1)
     arm = torch.stack([-radius.cos(), radius.sin()], -1) * (y * radius)[..., None]
     torch.testing.assert_close(x, arm)
@@ -130,9 +130,9 @@ def test_adam_is_the_method_of_kingma_and_ba():
 
 
 def test_training_separates_an_easy_spiral():
-    x, y = two_spirals(60, generator(3), degrees=180.0, noise=0.1, runs=2)
+    x, y = two_spirals(60, generator(3), degrees=180.0, noise=0.1, batch=(2,))
     net = SpiralNet(depth=4, width=16)
-    params, losses = adam(net, initial(net, 2, generator(4)), x, y, steps=300)
+    params, losses = adam(net, initial(net, generator(4), (2,)), x, y, steps=300)
     assert (losses[-1] < 0.05 * losses[0]).all()
     assert errors(net, params, x, y).max() < 0.05
 
@@ -156,8 +156,8 @@ def test_an_experiment_trains_each_size_on_its_own_points():
     source, runs = generator(7), torch.tensor([0, 1])
     _, loss = train_spirals(NET, [8, 20], runs, 0.5, 15, generator(7), test=10)
     for column, n in enumerate((8, 20)):
-        x, y = two_spirals(n, source, runs=2)
-        start = initial(NET, 2, source, torch.float32)
+        x, y = two_spirals(n, source, batch=(2,))
+        start = initial(NET, source, (2,), torch.float32)
         _, losses = adam(NET, start, (0.5 * x).float(), y.float(), 15)
         torch.testing.assert_close(loss[:, column], losses[-1].double())
 
