@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import require_masses, require_number, require_positive_int, require_tensor
 from ..rademacher import ball_supremum, random_signs
 
 __all__ = [
@@ -96,8 +96,9 @@ def least_kl_interpolant(
     """
     require_tensor("features", features, 2)
     require_tensor("y", y, 1, last=features.shape[-2])
-    if not (math.isfinite(beta) and beta > 0):
-        raise ValueError(f"beta: expected a positive scale, got {beta!r}")
+    require_number("beta", beta, above=0)
+    require_positive_int("iterations", iterations)
+    require_number("tolerance", tolerance, least=0)
     count = features.shape[-1]
     target = y / beta
 
@@ -173,7 +174,7 @@ def gaussian_mixture_kl(
     beta: Tensor,
     nodes: int = 20_001,
 ) -> Tensor:
-    r"""Return the divergence of the mixture with a teacher from the initial law.
+    r"""Return the KL divergence from the initial law of its mixture with a teacher's law.
 
     .. math::
 
@@ -208,10 +209,12 @@ def gaussian_mixture_kl(
     require_tensor("beta", beta, 1)
     if (beta < 1).any():
         raise ValueError("beta: the mixture needs scales of at least 1")
-    if (chance < 0).any() or abs(float(chance.sum()) - 1) > 1e-12:
-        raise ValueError("chance: probabilities must be >= 0 and sum to 1")
+    require_masses("chance", chance, len(mean))
+    require_positive_int("nodes", nodes)
     a = torch.linspace(-40.0, 40.0, nodes, dtype=torch.float64)
     s = torch.as_tensor(deviation, dtype=a.dtype).expand_as(mean)[:, None]
+    if not (torch.isfinite(s).all() and (s > 0).all()):
+        raise ValueError(f"deviation: expected positive deviations, got {deviation}")
     log_ratio = 0.5 * a**2 - 0.5 * ((a - mean[:, None]) / s) ** 2 - s.log()
     u = torch.expm1(log_ratio.clamp(max=700.0))
     mass = torch.exp(-0.5 * a**2) / math.sqrt(2 * math.pi) * (a[1] - a[0])
@@ -279,9 +282,12 @@ def interpolation_trial(
     ValueError
         If no test point is left or `cap` is not positive.
     """
-    if not cap > 0:
-        raise ValueError(f"cap: expected a positive level, got {cap!r}")
-    last = max(sizes)
+    require_number("cap", cap, above=0)
+    require_tensor("features", features, 2)
+    require_tensor("y", y, 1, last=len(features))
+    for n in sizes:
+        require_positive_int("sizes", n)
+    last = max(sizes, default=len(features))
     if last >= len(features):
         raise ValueError(f"sizes: {last} of {len(features)} points leave none to test")
     rows = []

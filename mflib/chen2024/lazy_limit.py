@@ -1,8 +1,8 @@
 r"""The training flow of chen2024 in the limit of a large output scale.
 
-With :math:`r = \beta^2 t/n` and a symmetrised start, the first order in
-:math:`1/\beta` is linear: :math:`b_r = -e^{-rG_2}y`, and the carried log-density
-ratios are
+In the time :math:`r = \beta^2 t/n` and from a symmetrised start the dynamics are linear
+to first order in :math:`1/\beta`: the residual is :math:`b_r = -e^{-rG_2}y`, and the
+log-density ratio of a predictor particle at :math:`r = R` obeys
 
 .. math::
 
@@ -11,8 +11,9 @@ ratios are
     \mathcal L = \Delta - \omega\cdot\nabla .
 
 Hence :math:`\beta^2 KL(\tau_T\|\tau_0) \to \frac12 E_{\tau_0}[(\mathcal L\phi)^2]` with
-:math:`\phi=\sum_i c_i h(x_i,\cdot)`. The encoder feels :math:`p = O(1/\beta)` only, so
-:math:`KL(\nu)` is of order :math:`\alpha^2\beta^{-4}`, with a constant found likewise.
+:math:`\phi=\sum_i c_i h(x_i,\cdot)`. The encoder moves by the adjoint p, which is of order
+:math:`1/\beta`, so that :math:`KL(\nu)` is of order :math:`\alpha^2\beta^{-4}`, with a
+constant found in the same way.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def displacement_coefficients(gram: Tensor, y: Tensor, horizon: float) -> Tensor
         If an argument is malformed or the horizon is not positive.
     """
     require_tensor("gram", gram, 2, last=require_tensor("y", y, 1).shape[-1])
-    if not horizon > 0:
+    if not (isinstance(horizon, (int, float)) and horizon > 0):
         raise ValueError(f"horizon: expected a positive number, got {horizon!r}")
     values, vectors = torch.linalg.eigh(gram)
     inner = (vectors.mT @ y.unsqueeze(-1)).squeeze(-1)

@@ -26,7 +26,7 @@ import torch
 from scipy.optimize import brentq, minimize
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import require_number, require_tensor
 from ..rademacher import random_signs
 from .interpolant import least_kl_interpolant
 
@@ -82,8 +82,7 @@ class KernelBall:
         require_tensor("kernel", kernel, 2, last=kernel.shape[-2])
         require_tensor("y", y, 1, last=len(kernel))
         require_tensor("signs", signs, 2, last=len(kernel))
-        if not (math.isfinite(size) and size > 0):
-            raise ValueError(f"size: expected a positive squared radius, got {size!r}")
+        require_number("size", size, above=0)
         n = len(kernel)
         k, basis = torch.linalg.eigh(kernel)
         k, s, c = k.clamp_min(0.0), signs @ basis, y @ basis
@@ -320,8 +319,7 @@ def kl_supremum(
     for name, value in (("y", y), ("signs", signs)):
         require_tensor(name, value, 1, last=n)
     for name, value in (("beta", beta), ("radius", radius), ("square", square)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}: expected a positive number, got {value!r}")
+        require_number(name, value, above=0)
     phi, target, s = features.numpy(), y.numpy(), signs.numpy() / n
 
     def measure(point: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, float]:

@@ -1,4 +1,4 @@
-r"""The propagator of a flow in depth: the time-ordered exponential, and what it is not.
+r"""The propagator of a flow in depth, and Magnus' expansion of its logarithm.
 
 Along a flow with Jacobians :math:`A(s) = \int \nabla_z f(X(s), \theta)\, d\nu(\theta, s)` the
 adjoint is :math:`p(s)^\top = p(1)^\top q(s)` with
@@ -62,15 +62,15 @@ def jacobians(block: Block, trajectory: Trajectory) -> Tensor:
 
 
 def propagator(block: Block, trajectory: Trajectory) -> Tensor:
-    r"""Return the derivative of the flow's end by its state at every layer, exactly.
+    r"""Return the derivative of the flow's end by its state before every layer.
 
     .. math::
 
         q_l = \frac{\partial X^L}{\partial X^l} = q_{l+1}\, \frac{\partial X^{l+1}}{\partial X^l},
         \qquad q_L = I,
 
-    an ordered product of the steps' own Jacobians (chen2024, eq. (17), rebuilt: the
-    formula was not at hand).
+    the ordered product of the exact Jacobians of the steps (chen2024, eq. (17), rebuilt:
+    the formula was not at hand).
 
     Parameters
     ----------

@@ -14,13 +14,20 @@ integrals only. Nothing is sampled, and the limit is known to rounding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..arguments import require_batch, require_generator, require_positive_int, require_tensor
+from ..arguments import (
+    require_batch,
+    require_generator,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..blocks import Block, NeuronBlock
 from ..kernels import normal_rule
 from ..measures import CurveMeasure, LayeredMeasure
@@ -44,8 +51,8 @@ class AveragedNeuron(Block):
     neuron : NeuronBlock
         The neuron that is averaged.
     nodes : int
-        Nodes of the quadrature over the preactivation; 121 resolve standard deviations up
-        to 3.5, and larger ones are refused.
+        The least number of nodes of the quadrature over the preactivation; wide laws take
+        more.
     """
 
     neuron: NeuronBlock
@@ -80,14 +87,15 @@ class AveragedNeuron(Block):
         return m[..., :o].unsqueeze(-3), m[..., o:-1].unsqueeze(-3), mean, spread, pull, shared
 
     def _average(self, function, mean: Tensor, spread: Tensor, weight=None) -> Tensor:
-        t, mass = normal_rule(self.nodes)
-        # a pole of tanh in the rule's way: the error is exp(-pi^2 / (spacing spread))
-        most, widest = 0.55 / float(t[1] - t[0]), float(spread.detach().max())
-        if not widest <= most:
+        # the error is exp(-pi^2 / (spacing spread)) for the poles of tanh: 2e-11 at 0.4
+        widest = float(spread.detach().max())
+        if not widest < 400.0:
             raise ValueError(
-                f"nodes: {self.nodes} resolve preactivations of standard deviation up to "
-                f"{most:.3g}, these reach {widest:.3g}; raise nodes"
+                f"theta: preactivations reach a standard deviation of {widest:.3g}, too wide "
+                "for quadrature; scale the factor A or the points down"
             )
+        count = max(self.nodes, math.ceil(2 * 9.5 * widest / 0.4) + 1)
+        t, mass = normal_rule(count, None if count == self.nodes else 9.5)
         mass = mass if weight is None else mass * t
         return function(mean.unsqueeze(-1) + spread.unsqueeze(-1) * t) @ mass
 
@@ -142,6 +150,7 @@ class GaussianLaw:
 
     def __post_init__(self) -> None:
         k = require_tensor("mean(0)", self.mean(0.0), 1).shape[-1]
+        require_number("scale", self.scale)
         if require_tensor("factor", self.factor, 2, last=k).shape[-2] != k:
             raise ValueError(f"factor: shape {tuple(self.factor.shape)} is not square")
 
@@ -199,8 +208,7 @@ class GaussianLaw:
         TypeError, ValueError
             If a size is impossible, or `shared` lies outside [0, 1].
         """
-        if not 0.0 <= shared <= 1.0:
-            raise ValueError(f"shared: expected a correlation in [0, 1], got {shared!r}")
+        require_number("shared", shared, least=0, most=1)
         batch = require_batch(batch)
         noise = self._noise(particles, generator, *batch)
         if shared:

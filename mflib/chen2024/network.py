@@ -21,7 +21,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..activations import Activation
+from ..activations import Activation, activation
 from ..arguments import require_generator, require_positive_int, require_tensor
 from ..blocks import NeuronBlock
 from ..gram import gram_encoder, gram_predictor
@@ -131,6 +131,7 @@ class ScaledResNet:
 
     def __post_init__(self) -> None:
         require_positive_int("dim", self.dim)
+        activation(self.sigma)
         for name, value in (("alpha", self.alpha), ("beta", self.beta)):
             scale = torch.as_tensor(value)
             if not (torch.isfinite(scale).all() and (scale > 0).all()):
@@ -219,7 +220,7 @@ class ScaledResNet:
         return Pass(trajectory, adjoint(self.encoder, trajectory, p1), residual)
 
     def first_variation(self, passed: Pass) -> tuple[NeuronSum, NeuronSum]:
-        r"""Return :math:`\delta\hat L/\delta\nu` and :math:`\delta\hat L/\delta\tau` as sums of neurons.
+        r"""Return the functional derivatives of the loss by both laws, as sums of neurons.
 
         .. math::
 
@@ -250,7 +251,7 @@ class ScaledResNet:
         return self.first_variation(passed)[0].value(probes)
 
     def predictor_derivative(self, passed: Pass, probes: Tensor) -> Tensor:
-        r"""Return :math:`\delta\hat L/\delta\tau` (eq. (11)) at probes (..., P, d+2), shape (..., P)."""
+        r"""Return :math:`\delta\hat L/\delta\tau` (eq. (11)) at probes (..., P, d+2): (..., P)."""
         return self.first_variation(passed)[1].value(probes)
 
     def velocity(

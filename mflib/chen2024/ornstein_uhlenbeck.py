@@ -24,7 +24,7 @@ __all__ = ["NeuronSum", "neuron_generator"]
 
 
 def neuron_generator(block: NeuronBlock, x: Tensor, theta: Tensor) -> Tensor:
-    r"""Return :math:`\mathcal L(u\,\sigma)/u`, the generator applied to a neuron of unit output weight.
+    r"""Return :math:`\mathcal L(u\sigma)/u`, the generator on a neuron of unit output weight.
 
     .. math::
 
@@ -99,7 +99,12 @@ class NeuronSum:
         return self.block.pairing_grad(self.x, theta, self.p, self.mass)
 
     def laplacian(self, theta: Tensor) -> Tensor:
-        r"""Return :math:`\Delta\Phi = \sum_i m_i\, p_i^\top u\,(1+|x_i|^2)\,\sigma''(c_i)`, shape (..., N)."""
+        r"""Return :math:`\Delta\Phi` at particles (..., N, k), shape (..., N).
+
+        .. math::
+
+            \Delta\Phi = \sum_i m_i\, p_i^\top u\,(1+|x_i|^2)\,\sigma''(c_i).
+        """
         u, _, _ = self.block.split(theta)
         size = self.mass * (1.0 + self.x.square().sum(-1))
         along = (self.p * size.unsqueeze(-1)) @ u.mT

@@ -108,7 +108,7 @@ class Spectrum:
 
     @cached_property
     def mu(self) -> Tensor:
-        r"""The Hermite coefficients :math:`\mu_r` of :math:`\sigma_0(\sqrt2\,\cdot)`, shape (degree + 1,)."""
+        r"""Hermite coefficients :math:`\mu_r` of :math:`\sigma_0(\sqrt2\,\cdot)`, (degree + 1,)."""
         return hermite_coefficients(self.sigma, self.degree)
 
     def kernel(self, x: Tensor, other: Tensor | None = None, power: int = 0) -> Tensor:

@@ -15,7 +15,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import require_batch, require_generator, require_positive_int, require_tensor
+from ..arguments import (
+    require_batch,
+    require_generator,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 
 __all__ = [
     "Outcome",
@@ -79,10 +85,8 @@ def two_spirals(
     require_generator(generator)
     require_positive_int("n", n)
     batch = require_batch(batch)
-    if not (math.isfinite(degrees) and degrees > 0):
-        raise ValueError(f"degrees: expected a positive angle, got {degrees!r}")
-    if not (math.isfinite(noise) and noise >= 0):
-        raise ValueError(f"noise: expected a finite width >= 0, got {noise!r}")
+    require_number("degrees", degrees, above=0)
+    require_number("noise", noise, least=0)
     u = torch.rand(*batch, n, generator=generator, dtype=torch.float64)
     angle = math.radians(degrees) * u.sqrt()
     y = (1.0 - 2.0 * (torch.arange(n) % 2)).double().expand(*batch, n).clone()
@@ -261,8 +265,7 @@ def adam(
     """
     _checked(net, params, x)
     require_positive_int("steps", steps)
-    if not (math.isfinite(rate) and rate > 0):
-        raise ValueError(f"rate: expected a positive learning rate, got {rate!r}")
+    require_number("rate", rate, above=0)
     mass = torch.full_like(y, 1.0 / y.shape[-1]) if mass is None else mass
     for name, value in (("y", y), ("mass", mass)):
         if require_tensor(name, value, 2).shape != x.shape[:2]:

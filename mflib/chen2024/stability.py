@@ -69,7 +69,7 @@ def gram_modulus(omega: Tensor, w: Tensor | float) -> Tensor:
 
 
 def state_sensitivity(net: ScaledResNet, theta: Tensor, trajectory: Trajectory) -> Tensor:
-    r"""Return the matrices whose largest eigenvalue is the square of the state's steepest slope in W2.
+    r"""Return matrices whose largest eigenvalue is the square of a state's steepest slope in W2.
 
     .. math::
 

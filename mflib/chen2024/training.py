@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arguments import require_positive_int, require_tensor
+from ..arguments import require_instance, require_positive_int, require_tensor
 from ..kl import kl_from_ratio
 from ..ode import Pass
 from ..stepping import State, runge_kutta_step
@@ -151,6 +151,7 @@ class TrainingFlow:
     radial: float = 1.0
 
     def __post_init__(self) -> None:
+        require_instance("net", self.net, ScaledResNet)
         require_tensor("x", self.x, 2, last=self.net.dim)
         require_tensor("y", self.y, 1, last=self.x.shape[-2])
 
@@ -258,11 +259,13 @@ class TrainingFlow:
         Raises
         ------
         ValueError
-            If the step violates the stability bound at any recorded time, or `records`
-            does not divide `steps`.
+            If the step violates the stability bound at any recorded time, `records` does
+            not divide `steps`, the horizon is not positive or no ratios are carried.
         """
         require_positive_int("steps", steps)
         require_positive_int("records", records)
+        if particles.omega_ratio is None:
+            raise ValueError("particles: carry no ratios; begin with Particles.start")
         if steps % records:
             raise ValueError(f"records: {records} does not divide the {steps} steps")
         h = torch.as_tensor(time, dtype=torch.float64) / steps

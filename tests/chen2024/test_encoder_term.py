@@ -19,9 +19,7 @@ def test_the_encoder_term_tends_to_twice_the_radius_times_the_norm():
     value = torch.tanh(x @ encoder[:, :2].T + encoder[:, 2])
     for epsilon, norm, top in zip(signs, found.norm, found.value, strict=True):
         # the operator as a matrix (M) x (M d), masses 1/M on both sides
-        operator = torch.einsum(
-            "i,ip,pk,iq->pqk", epsilon / 6, slope, head[:, :2], value
-        )
+        operator = torch.einsum("i,ip,pk,iq->pqk", epsilon / 6, slope, head[:, :2], value)
         exact = torch.linalg.matrix_norm(operator.flatten(1) / 150, 2)
         torch.testing.assert_close(norm, exact, rtol=1e-6, atol=0)
         torch.testing.assert_close(top / 2e-7, exact, rtol=1e-4, atol=0)
@@ -55,8 +53,7 @@ def test_sweeps_never_lower_the_encoder_term():
     x, head, encoder = sphere(8, 2), randn(90, 3, seed=2), randn(90, 3, seed=3)
     signs = random_signs(8, 5, generator(4))
     values = [
-        encoder_term(signs, x, encoder, head, radius=0.3, sweeps=k).value
-        for k in (1, 2, 4, 8)
+        encoder_term(signs, x, encoder, head, radius=0.3, sweeps=k).value for k in (1, 2, 4, 8)
     ]
     for low, high in zip(values, values[1:], strict=False):
         assert (high >= low * (1 - 1e-12)).all()
