@@ -110,6 +110,17 @@ def gram_encoder_profile(
     -------
     Tensor
         Shape (..., L, n, n).
+
+    Examples
+    --------
+    >>> from mflib.measures import LayeredMeasure
+    >>> from mflib.ode import adjoint, flow
+    >>> block, theta = NeuronBlock(1, "linear"), torch.ones(2, 1, 3)  # x -> x + (x + 1)/2
+    >>> states = flow(block, LayeredMeasure(theta), torch.ones(1, 1), 2)
+    >>> one = torch.ones(1, 1)
+    >>> passed = Pass(states, adjoint(block, states, one), torch.zeros(1))
+    >>> gram_encoder_profile(block, theta, passed).flatten()  # p^2 ((x + 1)^2 + x^2 + 1)
+    tensor([13.5000, 14.0000])
     """
     return neuron_gram(block, passed.states, theta, passed.costates, chunk)
 
@@ -117,7 +128,7 @@ def gram_encoder_profile(
 def gram_encoder(block: NeuronBlock, theta: Tensor, passed: Pass) -> Tensor:
     r"""Return :math:`G_1(\tau, \nu)` (chen2024, eq. (19)), shape (..., n, n), the mean over layers.
 
-    Arguments as in :func:`gram_encoder_profile`.
+    Arguments as in :func:`gram_encoder_profile`, whose example has the mean 13.75.
     """
     return gram_encoder_profile(block, theta, passed).mean(-3)
 

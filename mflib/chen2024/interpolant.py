@@ -37,7 +37,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Interpolant:
-    r"""The minimiser, on the particles.
+    r"""The measure of least divergence among those that fit the data, on the particles.
 
     Attributes
     ----------
@@ -223,7 +223,7 @@ def gaussian_mixture_kl(
 
 
 class Trial(NamedTuple):
-    r"""What :func:`interpolation_trial` finds, each of shape (sizes,).
+    r"""Errors and complexities of :func:`interpolation_trial`, each of shape (sizes,).
 
     Attributes
     ----------

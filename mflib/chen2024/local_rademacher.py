@@ -86,7 +86,8 @@ class KernelBall:
         n = len(kernel)
         k, basis = torch.linalg.eigh(kernel)
         k, s, c = k.clamp_min(0.0), signs @ basis, y @ basis
-        # rounding spoils the smallest eigenvalues: a floor can only forgive
+        # rounding errors dominate the smallest eigenvalues: with the floor a centre slightly
+        # outside may pass, and none inside is refused
         if (c**2 / k.clamp_min(1e-10 * float(k[-1]))).sum() > size * (1 + 1e-6):
             raise ValueError("y: lies outside the ellipsoid; raise size")
         t = torch.logspace(-3, 13, nodes, dtype=kernel.dtype)
@@ -207,7 +208,7 @@ def worst_interpolant(kernel: Tensor, cross: Tensor, test: Tensor, y: Tensor, si
 
 
 class LocalTrial(NamedTuple):
-    r"""What :func:`local_trial` finds, each of shape (sizes,).
+    r"""Complexities and errors of :func:`local_trial`, each of shape (sizes,).
 
     Attributes
     ----------

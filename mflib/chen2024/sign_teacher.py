@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arguments import require_generator, require_tensor
+from ..arguments import (
+    require_generator,
+    require_int,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from .sphere_kernel import Spectrum, power_series, unit_vectors
 
 __all__ = ["SignTeacher"]
@@ -45,6 +51,7 @@ class SignTeacher:
     kappa: float = 1.0
 
     def __post_init__(self) -> None:
+        require_number("kappa", self.kappa)
         v = require_tensor("directions", self.directions, 2)
         eye = torch.eye(v.shape[-2], dtype=v.dtype)
         if v.shape[-2] > v.shape[-1] or (v @ v.mT - eye).abs().max() > 1e-8:
@@ -59,8 +66,23 @@ class SignTeacher:
         kappa: float = 1.0,
         batch: tuple[int, ...] = (),
     ) -> SignTeacher:
-        r"""Draw random directions in dimension d + 1, a batch of teachers at once."""
+        r"""Draw teachers with random directions.
+
+        Parameters
+        ----------
+        d : int
+            Dimension of the inputs; the directions lie in dimension d + 1.
+        generator : torch.Generator
+            The source of randomness.
+        ridges : int
+            The number J of directions, at most d + 1.
+        kappa : float
+            Root mean square of g.
+        batch : tuple of int
+            Leading batch dimensions, an independent teacher each.
+        """
         require_generator(generator)
+        require_int("ridges", ridges, 1, require_positive_int("d", d) + 1)
         square = torch.randn(*batch, d + 1, d + 1, generator=generator, dtype=torch.float64)
         return cls(torch.linalg.qr(square)[0][..., :ridges, :].contiguous(), kappa)
 

@@ -318,7 +318,7 @@ def errors(net: SpiralNet, params: list[Tensor], x: Tensor, y: Tensor) -> Tensor
 
 
 class Outcome(NamedTuple):
-    r"""What :func:`train_spirals` measures, both of shape (B, sizes).
+    r"""Test errors and training losses of :func:`train_spirals`, both of shape (B, sizes).
 
     Attributes
     ----------

@@ -102,7 +102,7 @@ class Particles(State):
 
 @dataclass(frozen=True)
 class Run:
-    r"""What a training run leaves behind.
+    r"""The end of a training run and the record of its course.
 
     Attributes
     ----------
