@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor
 
-from .arguments import require_positive_int
+from .arguments import require_positive_int, require_tensor
 from .blocks import NeuronBlock
 from .ode import Pass
 
@@ -61,8 +61,8 @@ def neuron_gram(
 
     Raises
     ------
-    ValueError
-        If the particles do not have the block's dimension, or `chunk` is no positive
+    TypeError, ValueError
+        If a tensor is malformed or not of the block's dimensions, or `chunk` is no positive
         integer.
 
     Examples
@@ -73,6 +73,9 @@ def neuron_gram(
     >>> neuron_gram(NeuronBlock(1, "linear"), one, torch.tensor([[3.0, 2.0, 1.0]]), one)
     tensor([[27.]])
     """
+    require_tensor("z", z, 2, last=block.d)
+    require_tensor("p", p, 2, last=block.d_out)
+    require_tensor("theta", theta, 2, last=block.k)
     if chunk is None:
         batch = torch.broadcast_shapes(z.shape[:-2], theta.shape[:-2], p.shape[:-2])
         chunk = max(16, _ROOM // (math.prod(batch) * z.shape[-2]))

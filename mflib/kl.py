@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
@@ -78,7 +79,10 @@ def kl_from_ratio(ratio: Tensor, weights: Tensor | None = None) -> Tensor:
     (tensor(0.1308), tensor(0.1308))
     """
     require_tensor("ratio", ratio, 1)
-    return (_bregman(ratio) * _masses("weights", weights, ratio)).sum(-1)
+    found = (_bregman(ratio) * _masses("weights", weights, ratio)).sum(-1)
+    if not torch.isfinite(found).all():
+        raise ValueError("ratio: exp(-D) overflows; the laws hardly overlap, take more points")
+    return found
 
 
 def log_ratio_of_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
@@ -104,7 +108,7 @@ def log_ratio_of_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        If a shape does not fit.
+        If a shape does not fit or a Jacobian is singular.
 
     Examples
     --------
@@ -118,7 +122,10 @@ def log_ratio_of_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
     if jacobian.shape[-2] != k:
         raise ValueError(f"jacobian: shape {tuple(jacobian.shape)} does not end with ({k}, {k})")
     energy = 0.5 * (end.square().sum(-1) - start.square().sum(-1))
-    return energy - torch.linalg.slogdet(jacobian).logabsdet
+    logdet = torch.linalg.slogdet(jacobian).logabsdet
+    if not torch.isfinite(logdet).all():
+        raise ValueError("jacobian: is singular, the map has no density ratio there")
+    return energy - logdet
 
 
 def kl_from_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
@@ -259,11 +266,12 @@ def kl_nearest_neighbour(sample: Tensor, reference: Tensor, k: int = 1) -> float
     >>> kl_nearest_neighbour(x, x + 10) > 5  # hardly any overlap
     True
     """
-    from scipy.spatial import cKDTree
-
     require_positive_int("k", k)
     d = require_tensor("sample", sample, 2).shape[-1]
     require_tensor("reference", reference, 2, last=d)
+    for name, points in (("sample", sample), ("reference", reference)):
+        if points.ndim != 2:
+            raise ValueError(f"{name}: expected one sample (N, d), got {tuple(points.shape)}")
     n, m = len(sample), len(reference)
     if n <= k or m < k:
         raise ValueError(f"k: {k} neighbours need more points than {n} and {m}")

@@ -125,6 +125,7 @@ class FlowMap:
 
     def advance(self, time: Tensor | float, steps: int) -> FlowMap:
         """Advance by `steps` equal steps over a training time; no stability check."""
+        require_positive_int("steps", steps)
         now, h = self, torch.as_tensor(time, dtype=torch.float64) / steps
         for _ in range(steps):
             now = now.step(h)

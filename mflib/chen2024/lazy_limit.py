@@ -47,6 +47,13 @@ def _decay(values: Tensor, horizon: float) -> Tensor:
     )
 
 
+def _regular(values: Tensor) -> None:
+    if not (values[..., 0] > 1e-14 * values[..., -1]).all():
+        raise ValueError(
+            "gram: is singular to rounding; drop repeated inputs, or take more particles"
+        )
+
+
 def displacement_coefficients(gram: Tensor, y: Tensor, horizon: float) -> Tensor:
     r"""Return :math:`c = G^{-1}(I - e^{-RG})\,y`, minus the integral of the residual to time R.
 
@@ -67,12 +74,15 @@ def displacement_coefficients(gram: Tensor, y: Tensor, horizon: float) -> Tensor
     Raises
     ------
     TypeError, ValueError
-        If an argument is malformed or the horizon is not positive.
+        If an argument is malformed, the horizon is not positive, or it is infinite and the
+        matrix singular.
     """
     require_tensor("gram", gram, 2, last=require_tensor("y", y, 1).shape[-1])
     if not (isinstance(horizon, (int, float)) and horizon > 0):
         raise ValueError(f"horizon: expected a positive number, got {horizon!r}")
     values, vectors = torch.linalg.eigh(gram)
+    if math.isinf(horizon):
+        _regular(values)
     inner = (vectors.mT @ y.unsqueeze(-1)).squeeze(-1)
     factor = 1.0 / values if math.isinf(horizon) else _decay(values, horizon)
     return (vectors @ (factor * inner).unsqueeze(-1)).squeeze(-1)
@@ -118,6 +128,7 @@ def predictor_constant(
         If an argument is malformed.
     """
     block, ones = _predictor(x, sigma)
+    require_tensor("omega", omega, 2, last=block.k)
     c = displacement_coefficients(neuron_gram(block, x, omega, ones), y, horizon)
     values = neuron_generator(block, x, omega) * omega[..., 0].unsqueeze(-2)
     return 0.5 * (c.unsqueeze(-2) @ values).square().mean((-1, -2))
@@ -164,7 +175,11 @@ def encoder_constant(
         If an argument is malformed.
     """
     block, ones = _predictor(x, sigma)
+    encoder = NeuronBlock(x.shape[-1], sigma)
+    require_tensor("theta", theta, 3, last=encoder.k)
+    require_tensor("omega", omega, 2, last=block.k)
     values, vectors = torch.linalg.eigh(neuron_gram(block, x, omega, ones))
+    _regular(values)
     inner = (vectors.mT @ y.unsqueeze(-1)).squeeze(-1)
     # K_ab = integral of exp(-l_a r) (1 - exp(-l_b r)) / l_b
     pair = _decay(values.unsqueeze(-1) + values.unsqueeze(-2), horizon)
@@ -185,7 +200,6 @@ def encoder_constant(
         "...ia,...a,...ab,...b,...jb->...ij", vectors, inner, overlap, inner, vectors
     )
     q = torch.einsum("...ij,...ijd->...id", moment, h).unsqueeze(-3)
-    encoder = NeuronBlock(x.shape[-1], sigma)
     z = x.unsqueeze(-3)
     u, _, _ = encoder.split(theta)
     total = ((q @ u.mT) * neuron_generator(encoder, z, theta)).sum(-2)

@@ -26,7 +26,12 @@ import torch
 from scipy.optimize import brentq, minimize
 from torch import Tensor
 
-from ..arguments import require_number, require_tensor
+from ..arguments import (
+    require_number,
+    require_positive_int,
+    require_symmetric,
+    require_tensor,
+)
 from ..rademacher import random_signs
 from .interpolant import least_kl_interpolant
 
@@ -40,6 +45,12 @@ __all__ = [
     "spectral_formula",
     "worst_interpolant",
 ]
+
+
+def _matrix(name: str, value: Tensor) -> Tensor:
+    if value.ndim != 2:
+        raise ValueError(f"{name}: expected one matrix, got shape {tuple(value.shape)}")
+    return value
 
 
 class KernelBall:
@@ -79,7 +90,8 @@ class KernelBall:
     def __init__(
         self, kernel: Tensor, y: Tensor, size: float, signs: Tensor, nodes: int = 400
     ) -> None:
-        require_tensor("kernel", kernel, 2, last=kernel.shape[-2])
+        _matrix("kernel", require_symmetric("kernel", kernel))
+        require_positive_int("nodes", nodes)
         require_tensor("y", y, 1, last=len(kernel))
         require_tensor("signs", signs, 2, last=len(kernel))
         require_number("size", size, above=0)
@@ -191,11 +203,14 @@ def worst_interpolant(kernel: Tensor, cross: Tensor, test: Tensor, y: Tensor, si
     ValueError
         If shapes disagree, or no member of the ball interpolates y.
     """
-    require_tensor("kernel", kernel, 2, last=len(kernel))
-    require_tensor("cross", cross, 2, last=len(kernel))
-    require_tensor("test", test, 2, last=len(cross))
+    require_number("size", size, above=0)
+    _matrix("kernel", require_symmetric("kernel", kernel))
+    _matrix("cross", require_tensor("cross", cross, 2, last=len(kernel)))
+    require_tensor("test", require_symmetric("test", test), 2, last=len(cross))
     require_tensor("y", y, 1, last=len(kernel))
-    solved = torch.linalg.solve(kernel, torch.cat([cross.mT, y[:, None]], 1))
+    solved, info = torch.linalg.solve_ex(kernel, torch.cat([cross.mT, y[:, None]], 1))
+    if info:
+        raise ValueError("kernel: is singular; drop repeated points")
     rest = test - cross @ solved[:, :-1]
     width = torch.linalg.eigvalsh(0.5 * (rest + rest.mT))[-1].clamp_min(0.0) / len(test)
     left = float(size - y @ solved[:, -1])
@@ -268,8 +283,14 @@ def local_trial(
     ValueError
         If a sample overlaps the test points.
     """
-    if max(sizes) + test > len(kernel):
-        raise ValueError(f"sizes: {max(sizes)} and {test} test points are more than {len(kernel)}")
+    _matrix("kernel", require_symmetric("kernel", kernel))
+    require_tensor("labels", labels, 2, last=len(kernel))
+    for n in (*sizes, test):
+        require_positive_int("sizes", n)
+    if max(sizes, default=len(kernel)) + test > len(kernel):
+        raise ValueError(
+            f"sizes: {sizes} and {test} test points do not fit into {len(kernel)} points"
+        )
     rows = []
     for n in sizes:
         k, cross, y = kernel[:n, :n], kernel[-test:, :n], labels[:, :n]
@@ -316,7 +337,7 @@ def kl_supremum(
         The value of the dual's measure, shrunk towards the least-KL fit of y until both
         constraints hold: a lower bound, so the pair encloses the supremum.
     """
-    n, count = require_tensor("features", features, 2).shape
+    n, count = _matrix("features", require_tensor("features", features, 2)).shape
     for name, value in (("y", y), ("signs", signs)):
         require_tensor(name, value, 1, last=n)
     for name, value in (("beta", beta), ("radius", radius), ("square", square)):

@@ -22,7 +22,14 @@ import torch
 from torch import Tensor
 
 from ..activations import Activation, activation
-from ..arguments import require_generator, require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_batch,
+    require_broadcast,
+    require_generator,
+    require_positive_int,
+    require_tensor,
+)
 from ..blocks import NeuronBlock
 from ..gram import gram_encoder, gram_predictor
 from ..measures import LayeredMeasure
@@ -70,6 +77,7 @@ def initial_particles(
         If a size is impossible, or odd when symmetrised.
     """
     require_generator(generator)
+    batch = require_batch(batch)
     sizes = {"dim": dim, "layers": layers, "encoder": encoder, "predictor": predictor}
     for name, size in sizes.items():
         require_positive_int(name, size)
@@ -155,6 +163,19 @@ class ScaledResNet:
         )
         return alpha, beta
 
+    def _batches(self, theta: Tensor | None, omega: Tensor, x: Tensor, **more: Tensor) -> None:
+        require_tensor("x", x, 2, last=self.dim)
+        require_tensor("omega", omega, 2, last=self.predictor.k)
+        given = {"x": x.shape[:-2], "omega": omega.shape[:-2]}
+        if theta is not None:
+            given["theta"] = require_tensor("theta", theta, 3, last=self.encoder.k).shape[:-3]
+        for name, y in more.items():
+            given[name] = require_tensor(name, y, 1, last=x.shape[-2]).shape[:-1]
+        for name, scale in (("alpha", self.alpha), ("beta", self.beta)):
+            given[name] = scale.shape if isinstance(scale, Tensor) else ()
+        require_broadcast(**given)
+        require_alike(x=x, theta=theta, omega=omega, **more)
+
     def features(self, theta: Tensor | None, x: Tensor) -> Trajectory:
         r"""Return the states :math:`Z_l`, eq. (2); theta (..., L, M, 2d+1), x (..., n, d)."""
         require_tensor("x", x, 2, last=self.dim)
@@ -179,11 +200,12 @@ class ScaledResNet:
 
     def predict(self, theta: Tensor | None, omega: Tensor, x: Tensor) -> Tensor:
         r"""Return :math:`f_{\tau,\nu}(x_i)`, eq. (6), shape (..., n)."""
+        self._batches(theta, omega, x)
         return self.head(omega, self.features(theta, x).X[..., -1, :, :])
 
     def loss(self, theta: Tensor | None, omega: Tensor, x: Tensor, y: Tensor) -> Tensor:
         r"""Return :math:`\hat L = \frac1{2n} \sum_i (f(x_i) - y_i)^2`, shape (...)."""
-        require_tensor("y", y, 1, last=x.shape[-2])
+        self._batches(theta, omega, x, y=y)
         return squared_loss(self.predict(theta, omega, x) - y)
 
     def backward(self, theta: Tensor | None, omega: Tensor, x: Tensor, y: Tensor) -> Pass:
@@ -209,7 +231,7 @@ class ScaledResNet:
         TypeError, ValueError
             If an argument is malformed.
         """
-        require_tensor("y", y, 1, last=x.shape[-2])
+        self._batches(theta, omega, x, y=y)
         trajectory = self.features(theta, x)
         z = trajectory.X[..., -1, :, :]
         residual = self.head(omega, z) - y

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..arguments import require_tensor
 from ..blocks import NeuronBlock
 
 __all__ = ["NeuronSum", "neuron_generator"]
@@ -47,10 +48,11 @@ def neuron_generator(block: NeuronBlock, x: Tensor, theta: Tensor) -> Tensor:
 
     Raises
     ------
-    ValueError
-        If the particles do not have the block's dimension.
+    TypeError, ValueError
+        If points or particles are malformed or of another dimension than the block's.
     """
-    c = block.preactivation(x, theta)
+    require_tensor("x", x, 2, last=block.d)
+    c = block.preactivation(x, require_tensor("theta", theta, 2))
     size = (1.0 + x.square().sum(-1)).unsqueeze(-1)
     return size * block.sigma.d2f(c) - block.sigma.f(c) - c * block.sigma.df(c)
 

@@ -25,10 +25,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import eval_gegenbauer, roots_gegenbauer
 from torch import Tensor
 
 from ..activations import Activation, activation
-from ..arguments import require_positive_int, require_tensor
+from ..arguments import require_int, require_positive_int, require_tensor
 from ..kernels import hermite_coefficients, normal_rule
 
 __all__ = ["EigenvalueBounds", "Radii", "Spectrum", "power_series", "unit_vectors"]
@@ -54,6 +55,13 @@ def power_series(c: Tensor, rho: Tensor) -> Tensor:
     for value in c.flip(0):
         out = out * rho + value
     return out
+
+
+def _solve(kernel: Tensor, right: Tensor) -> Tensor:
+    solved, info = torch.linalg.solve_ex(kernel, right.unsqueeze(-1))
+    if info.any():
+        raise ValueError("x: holds a point twice, the kernel is singular; keep distinct ones")
+    return solved.squeeze(-1)
 
 
 class EigenvalueBounds(NamedTuple):
@@ -131,6 +139,7 @@ class Spectrum:
         ValueError
             If an input is no unit vector.
         """
+        require_int("power", power, 0)
         x = unit_vectors(x)
         other = x if other is None else unit_vectors(other, x.shape[-1])
         rho = 0.5 * (1.0 + x @ other.mT)
@@ -219,7 +228,7 @@ class Spectrum:
         slope = (r * (1.0 + r) * self.mu**2)[1:]
         rho = 0.5 * (1.0 + x @ x[..., 0, :, None]).squeeze(-1)
         v = 0.5 * power_series(slope, rho) * (x @ e.unsqueeze(-1)).squeeze(-1)
-        solved = torch.linalg.solve(self.kernel(x, power=1), v)
+        solved = _solve(self.kernel(x, power=1), v)
         return 0.5 * (0.5 * slope.sum() - (v * solved).sum(-1))
 
     def radii(self, x: Tensor, y: Tensor) -> Radii:
@@ -246,8 +255,7 @@ class Spectrum:
         """
         require_tensor("y", y, 1, last=x.shape[-2])
         k0, k1, k2 = (self.kernel(x, power=p) for p in range(3))
-        c = torch.linalg.solve(k1, y)
-        least = torch.linalg.solve(k0, y)
+        c, least = _solve(k1, y), _solve(k0, y)
         flow = (c * (k2 @ c[..., None])[..., 0]).sum(-1)
         return Radii(0.5 * flow, 0.5 * (y * least).sum(-1))
 
@@ -273,10 +281,8 @@ class Spectrum:
         ValueError
             If d is below 3.
         """
-        from scipy.special import eval_gegenbauer, roots_gegenbauer
-
-        if not isinstance(d, int) or d < 3:
-            raise ValueError(f"d: expected an integer >= 3, got {d!r}")
+        require_int("d", d, 3)
+        require_positive_int("degrees", degrees)
         order = d / 2 - 1
         t, w = roots_gegenbauer(200, order)
         values = w / w.sum() * power_series(self.mu**2, torch.as_tensor((1 + t) / 2)).numpy()

@@ -376,6 +376,9 @@ def train_spirals(
     """
     if not sizes:
         raise ValueError("sizes: is empty; name at least one sample size")
+    if seeds.dtype.is_floating_point or seeds.ndim != 1 or not (seeds >= 0).all():
+        raise ValueError("seeds: expected integers from 0, shape (B,)")
+    require_tensor("scale", torch.as_tensor(scale, dtype=torch.float64), 0)
     count, most, parts, starts = int(seeds.max()) + 1, max(sizes), [], []
     for n in sizes:
         x, y = two_spirals(n, generator, batch=(count,))

@@ -149,7 +149,11 @@ def test_bad_input_is_named():
         displacement_coefficients(torch.eye(3).double(), Y, 0.0)
     with pytest.raises(ValueError, match="gram: last dimension"):
         displacement_coefficients(torch.eye(2).double(), Y, 1.0)
-    with pytest.raises(ValueError, match="expected k = 4"):
+    with pytest.raises(ValueError, match="omega: last dimension is 3"):
         predictor_constant(randn(4, 3), X, Y, 1.0)
+    with pytest.raises(ValueError, match="gram: is singular"):
+        displacement_coefficients(torch.diag(torch.tensor([0.0, 2, 1]).double()), Y, math.inf)
+    with pytest.raises(ValueError, match="theta: last dimension is 3"):
+        encoder_constant(randn(2, 4, 3), randn(8, 4), X, Y, 1.0)
     with pytest.raises(ValueError, match="x: holds NaN"):
         predictor_constant_population(X / 0, Y, 1.0)
