@@ -149,5 +149,9 @@ def test_odd_sizes_cannot_be_symmetrised_and_wrong_ones_are_named():
     for change in (dict(alpha=float("nan")), dict(beta=0.0), dict(beta=torch.tensor([1.0, -1.0]))):
         with pytest.raises(ValueError, match="expected positive scalings"):
             ScaledResNet(3, **change)
+    with pytest.raises(TypeError, match="theta: is torch.float32, x is torch.float64"):
+        NET.predict(theta.float(), omega, X)
+    with pytest.raises(ValueError, match="activation: no 'swish'"):
+        ScaledResNet(3, "swish")
     with pytest.raises(TypeError, match="generator"):
         initial_particles(3, 2, 4, 8, 0)

@@ -76,6 +76,8 @@ def test_eigenvalues_on_the_sphere_add_up_to_the_diagonal(d):
         lambda: SPECTRUM.kernel(2 * sphere(3, 3)),
         lambda: SPECTRUM.sphere(2),
         lambda: SPECTRUM.radii(sphere(3, 3), randn(4)),
+        lambda: SPECTRUM.kernel(sphere(3, 3), power=-1),
+        lambda: SPECTRUM.radii(sphere(1, 3).expand(2, 3), randn(2)),
         lambda: Spectrum("relu"),
         lambda: Spectrum("relu", 400),
         lambda: Spectrum("tanh", 10),

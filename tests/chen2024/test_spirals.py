@@ -169,6 +169,8 @@ def test_an_experiment_trains_each_size_on_its_own_points():
         lambda: two_spirals(5, generator(), degrees=-1.0),
         lambda: two_spirals(5, generator(), noise=float("nan")),
         lambda: SpiralNet(depth=0),
+        lambda: train_spirals(NET, [5], torch.tensor([-1]), 1.0, 1, generator()),
+        lambda: train_spirals(NET, [5], torch.tensor([0]), float("nan"), 1, generator()),
         lambda: train_spirals(NET, [], torch.tensor([0]), 1.0, 1, generator()),
         lambda: adam(NET, problem()[2], problem()[0], problem()[1][:, :3], steps=2),
         lambda: adam(NET, problem()[2], *problem()[:2], steps=2, rate=0.0),

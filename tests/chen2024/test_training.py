@@ -175,6 +175,9 @@ def test_a_step_beyond_the_stability_bound_is_refused():
         (lambda: training().train(start(), 0.1, 0), "steps"),
         (lambda: training().train(start(), -0.1, 1), "time: expected positive"),
         (lambda: training().step(Particles.start(None, randn(4, 3)), 0.1), "omega: last dimension"),
+        (lambda: training().train(Particles(None, randn(4, 5)), 0.1, 1), "particles: carry no"),
+        (lambda: training().step(Particles(randn(2, 2, 6), randn(4, 5)), 0.1), "theta: last dim"),
+        (lambda: training().predict(Particles(randn(2, 2, 3, 7), randn(3, 4, 5))), "theta: its b"),
         (lambda: Particles.start(None, randn(4)), "omega: expected at least 2"),
     ],
 )
