@@ -17,6 +17,7 @@ __all__ = [
     "require_alike",
     "require_batch",
     "require_broadcast",
+    "require_callable",
     "require_choice",
     "require_generator",
     "require_instance",
@@ -132,6 +133,9 @@ def require_alike(**tensors: Tensor | None) -> torch.dtype:
     TypeError: theta: is torch.float64, x is torch.float32; convert one of them
     """
     known = {name: value for name, value in tensors.items() if value is not None}
+    for name, other in known.items():
+        if not isinstance(other, Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(other).__name__}")
     (first, value), *rest = known.items()
     for name, other in rest:
         if other.dtype != value.dtype:
@@ -264,6 +268,19 @@ def require_instance(name: str, value: Any, kind: type[T]) -> T:
     """
     if not isinstance(value, kind):
         raise TypeError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def require_callable(name: str, value: T) -> T:
+    r"""Return `value` if it can be called.
+
+    Raises
+    ------
+    TypeError
+        Otherwise; the message names the argument.
+    """
+    if not callable(value):
+        raise TypeError(f"{name}: expected a function, got {type(value).__name__}")
     return value
 
 

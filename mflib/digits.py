@@ -9,12 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .arguments import require_batch, require_generator, require_positive_int
+from .arguments import require_batch, require_choice, require_generator, require_int, require_number
 from .kernels import population_gram
 
 __all__ = ["Labelled", "conditioned_digits", "digits"]
-
-_LABELS = ("parity", "value")
 
 
 class Labelled(NamedTuple):
@@ -80,15 +78,19 @@ def digits(
     ------
     TypeError, ValueError
         If a size is impossible, `labels` unknown, or `generator` is none.
+
+    Examples
+    --------
+    >>> x, y = digits(5, 3, torch.Generator().manual_seed(0), sphere=True, batch=(2,))
+    >>> x.shape, y.shape
+    (torch.Size([2, 5, 3]), torch.Size([2, 5]))
     """
     require_generator(generator)
+    require_choice("labels", labels, ("parity", "value"))
+    require_batch(batch)
     scores, target = _scores()
-    for name, size, most in (("n", n, len(scores)), ("d", d, scores.shape[1])):
-        require_positive_int(name, size)
-        if size > most:
-            raise ValueError(f"{name}: {size} is more than the {most} that the digits have")
-    if labels not in _LABELS:
-        raise ValueError(f"labels: {labels!r} is none of {', '.join(_LABELS)}")
+    require_int("n", n, 1, len(scores))
+    require_int("d", d, 1, scores.shape[1])
     draw = torch.rand(*batch, len(scores), generator=generator).argsort(-1)[..., :n]
     x = scores[:, :d]
     x = (x / x.square().mean().sqrt())[draw]
@@ -109,10 +111,11 @@ def conditioned_digits(
     generator: torch.Generator,
     batch: tuple[int, ...] = (),
 ) -> Labelled:
-    r"""Draw digits on the sphere, keep those with :math:`\lambda_{\min}(G_2)` large.
+    r"""Draw digits on the sphere whose Gram matrix has no eigenvalue below a floor.
 
-    Stiffness sets the cost of a training run; without the floor a few pairs of nearly
-    equal images would decide everything. The labels are the digits' parity.
+    The smallest eigenvalue of the infinitely wide Gram matrix :math:`G_2` sets the time that
+    training takes, and two nearly equal images make it tiny. Draws below the floor are
+    discarded. The labels are the digits' parity.
 
     Parameters
     ----------
@@ -136,7 +139,14 @@ def conditioned_digits(
     ------
     ValueError
         If the floor is so high that 20 batches of draws do not fill the problems.
+
+    Examples
+    --------
+    >>> x, y = conditioned_digits(4, 3, 0.1, torch.Generator().manual_seed(0), (2,))
+    >>> bool((torch.linalg.eigvalsh(population_gram(x)) > 0.09).all())
+    True
     """
+    require_number("floor", floor)
     problems = math.prod(require_batch(batch))
     kept: list[tuple[Tensor, Tensor]] = []
     found = 0
@@ -149,6 +159,4 @@ def conditioned_digits(
             inputs, labels = (torch.cat(part) for part in zip(*kept, strict=True))
             x, y = inputs[:problems], labels[:problems]
             return Labelled(x.reshape(*batch, n, d), y.reshape(*batch, n))
-    raise ValueError(
-        f"floor: only {found} of {problems} problems exceed {floor}; lower it or n"
-    )
+    raise ValueError(f"floor: only {found} of {problems} problems exceed {floor}; lower it or n")

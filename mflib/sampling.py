@@ -1,4 +1,4 @@
-r"""Random laws of particles: Gaussian, smooth in depth, and of little noise."""
+r"""Sampling of particle laws: Gaussian layers, waves smooth in depth, Sobol points."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from .arguments import require_generator, require_positive_int
+from .arguments import (
+    require_batch,
+    require_generator,
+    require_instance,
+    require_int,
+    require_number,
+    require_positive_int,
+)
 from .measures import CurveMeasure, LayeredMeasure
 
 __all__ = ["gaussian_measure", "independent_layers", "sobol_gaussian", "wave_measure"]
@@ -42,11 +49,19 @@ def gaussian_measure(
     Raises
     ------
     TypeError, ValueError
-        If a size is no positive integer or `generator` is none.
+        If a size is no positive integer, `scale` negative or `generator` none.
+
+    Examples
+    --------
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> gaussian_measure(4, 10, 3, generator, batch=(2,)).theta.shape
+    torch.Size([2, 4, 10, 3])
     """
     require_generator(generator)
     for name, size in (("layers", layers), ("particles", particles), ("k", k)):
         require_positive_int(name, size)
+    require_number("scale", scale, least=0)
+    require_batch(batch)
     theta = scale * torch.randn(
         *batch, layers, particles, k, generator=generator, dtype=torch.float64
     )
@@ -93,12 +108,19 @@ def wave_measure(
     ------
     TypeError, ValueError
         If a size is no positive integer, `tilt` is too large, or `generator` is none.
+
+    Examples
+    --------
+    >>> rho = wave_measure(10, 3, torch.Generator().manual_seed(0))
+    >>> rho.theta(0.3).shape
+    torch.Size([10, 3])
     """
     require_generator(generator)
     for name, size in (("particles", particles), ("k", k)):
         require_positive_int(name, size)
-    if not abs(tilt) <= 1.0:
-        raise ValueError(f"tilt: {tilt!r} makes a density negative; choose it in [-1, 1]")
+    require_number("scale", scale, least=0)
+    require_number("tilt", tilt, least=-1, most=1)
+    require_batch(batch)
     shape = (*batch, particles, k)
     a, b = scale * torch.randn(2, *shape, generator=generator, dtype=torch.float64)
     phase = 2 * math.pi * torch.rand(shape, generator=generator, dtype=torch.float64)
@@ -141,9 +163,17 @@ def independent_layers(
     ------
     TypeError, ValueError
         If a size is no positive integer or `generator` is none.
+
+    Examples
+    --------
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> independent_layers(wave_measure(10, 3, generator), 50, generator).theta.shape
+    torch.Size([50, 1, 3])
     """
     require_generator(generator)
+    require_instance("measure", measure, CurveMeasure)
     require_positive_int("layers", layers)
+    require_batch(batch)
     depth = torch.rand(*batch, layers, generator=generator, dtype=torch.float64).sort(-1)[0]
     theta = measure.theta(depth[..., None, None])
     pick = torch.randint(theta.shape[-2], (*batch, layers, 1, 1), generator=generator)
@@ -180,24 +210,28 @@ def sobol_gaussian(
     ------
     TypeError, ValueError
         If a size is impossible, or odd when mirrored.
+
+    Examples
+    --------
+    >>> points = sobol_gaussian(8, 3, torch.Generator().manual_seed(0), mirrored=1)
+    >>> points.mean(-2)[0]  # of the coordinate that is mirrored
+    tensor(0., dtype=torch.float64)
     """
     from scipy.stats import qmc
 
     require_generator(generator)
     require_positive_int("points", points)
-    require_positive_int("k", k)
-    if mirrored and (points % 2 or not 0 < mirrored <= k):
+    require_int("k", k, 1, qmc.Sobol.MAXDIM)
+    require_batch(batch)
+    if require_int("mirrored", mirrored, 0) and (points % 2 or not mirrored <= k):
         raise ValueError(
             f"mirrored: needs an even number of points and 0 < mirrored <= {k}; "
             f"got {points} points, mirrored = {mirrored}"
         )
     half = points // 2 if mirrored else points
-    count = int(torch.tensor(batch).prod()) if batch else 1
+    count = math.prod(batch)
     seeds = torch.randint(2**31 - 1, (count,), generator=generator).tolist()
-    rows = [
-        torch.as_tensor(qmc.Sobol(k, scramble=True, rng=s).random(half))
-        for s in seeds
-    ]
+    rows = [torch.as_tensor(qmc.Sobol(k, scramble=True, rng=s).random(half)) for s in seeds]
     uniform = torch.stack(rows).clamp(2.0**-40, 1.0 - 2.0**-40)
     gaussian = torch.special.ndtri(uniform).reshape(*batch, half, k)
     if not mirrored:

@@ -69,10 +69,16 @@ def test_layered_and_curve_measures_mix():
         (lambda: LayeredMeasure(randn(1, 2, 3) * math.nan), "theta.*NaN"),
         (lambda: LayeredMeasure(randn(1, 2, 3), randn(1, 3)), "weights.*does not end"),
         (lambda: LayeredMeasure(randn(3, 2, 2)).stages(4, (0.0,)), "steps.*no multiple"),
-        (lambda: mixture(LayeredMeasure(randn(1, 2, 3)), LayeredMeasure(randn(2, 2, 3)), 0.5),
-         "nu.*layers"),
-        (lambda: mixture(LayeredMeasure(randn(1, 2, 3)), LayeredMeasure(randn(1, 2, 3)),
-                         math.nan), "lam.*NaN"),
+        (
+            lambda: mixture(LayeredMeasure(randn(1, 2, 3)), LayeredMeasure(randn(2, 2, 3)), 0.5),
+            "nu.*layers",
+        ),
+        (
+            lambda: mixture(
+                LayeredMeasure(randn(1, 2, 3)), LayeredMeasure(randn(1, 2, 3)), math.nan
+            ),
+            "lam: expected a finite",
+        ),
     ],
 )
 def test_bad_measures_name_the_argument(call, message):

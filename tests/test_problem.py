@@ -20,12 +20,18 @@ def test_the_loss_of_the_zero_network_is_that_of_the_input():
     task = problem()
     zero = LayeredMeasure(torch.zeros(6, 2, 9, dtype=DOUBLE))
     assert float(task.loss(zero)) == pytest.approx(
-        float(0.5 * (task.x[:, 0] - task.y).square().mean()))
+        float(0.5 * (task.x[:, 0] - task.y).square().mean())
+    )
 
 
 def test_the_loss_of_a_linear_network_is_known():
-    task = Problem(MatrixBlock(1, "linear"), torch.tensor([[1.0], [2.0]]).double(),
-                   torch.tensor([0.0, 0.0]).double(), steps=100, method="rk4")
+    task = Problem(
+        MatrixBlock(1, "linear"),
+        torch.tensor([[1.0], [2.0]]).double(),
+        torch.tensor([0.0, 0.0]).double(),
+        steps=100,
+        method="rk4",
+    )
     assert float(task.loss(constant([[0.5]]))) == pytest.approx(0.25 * 5 * math.e, rel=1e-8)
 
 
@@ -68,7 +74,8 @@ def test_pairing_integrates_the_derivative(method):
 def test_probes_may_be_shared_by_all_layers():
     task, rho, probes = problem(), gaussian_measure(6, 4, 9, generator()), randn(5, 9, seed=7)
     torch.testing.assert_close(
-        task.derivative(rho, probes), task.derivative(rho, probes.expand(6, 5, 9)))
+        task.derivative(rho, probes), task.derivative(rho, probes.expand(6, 5, 9))
+    )
 
 
 def test_particles_may_be_permuted_within_a_layer_but_layers_may_not():
@@ -89,7 +96,8 @@ def test_a_batch_of_problems_equals_its_members():
     torch.testing.assert_close(together.pairing(rho, nu)[1], alone.pairing(rho_, nu_))
     torch.testing.assert_close(together.gradient(rho)[1], alone.gradient(rho_))
     torch.testing.assert_close(
-        together.derivative(rho, nu.theta)[1], alone.derivative(rho_, nu_.theta))
+        together.derivative(rho, nu.theta)[1], alone.derivative(rho_, nu_.theta)
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,18 +18,14 @@ def sphere(n, d, seed=0):
 
 def test_a_constant_functional_has_supremum_sqrt_2r():
     found = ball_supremum(torch.full((3, 5), 4.0, dtype=torch.float64), 0.7)
-    torch.testing.assert_close(
-        found.dual, torch.full_like(found.dual, 2 * math.sqrt(1.4))
-    )
+    torch.testing.assert_close(found.dual, torch.full_like(found.dual, 2 * math.sqrt(1.4)))
 
 
 @pytest.mark.parametrize("radius", [1e-4, 0.1, 4.0])
 def test_primal_equals_dual_and_the_tilted_law_has_the_radius(radius):
     found = ball_supremum(randn(6, 400).square(), radius)
     torch.testing.assert_close(found.primal, found.dual, rtol=1e-8, atol=0)
-    torch.testing.assert_close(
-        found.kl, torch.full_like(found.kl, radius), rtol=1e-8, atol=0
-    )
+    torch.testing.assert_close(found.kl, torch.full_like(found.kl, radius), rtol=1e-8, atol=0)
 
 
 def test_the_dual_equals_a_scalar_minimisation_by_scipy():
@@ -37,9 +33,7 @@ def test_the_dual_equals_a_scalar_minimisation_by_scipy():
 
     def dual(log_mu):
         mu = math.exp(log_mu)
-        return (
-            0.3 + float(torch.logsumexp(0.5 * mu**2 * energy, 0)) - math.log(300)
-        ) / mu
+        return (0.3 + float(torch.logsumexp(0.5 * mu**2 * energy, 0)) - math.log(300)) / mu
 
     best = optimize.minimize_scalar(dual, bracket=(-2, 1), tol=1e-12)
     assert float(ball_supremum(energy, 0.3).dual) == pytest.approx(best.fun, rel=1e-10)
@@ -48,9 +42,7 @@ def test_the_dual_equals_a_scalar_minimisation_by_scipy():
 def test_the_supremum_is_blind_to_order_and_batching():
     energy = randn(4, 200).square()
     whole = ball_supremum(energy, 0.2).dual
-    shuffled = ball_supremum(
-        energy[:, torch.randperm(200, generator=generator())], 0.2
-    ).dual
+    shuffled = ball_supremum(energy[:, torch.randperm(200, generator=generator())], 0.2).dual
     torch.testing.assert_close(whole, shuffled)
     torch.testing.assert_close(whole[2], ball_supremum(energy[2], 0.2).dual)
 

@@ -50,8 +50,9 @@ def test_a_translation_costs_its_length(order, k):
 @pytest.mark.parametrize("order", [1, 2])
 def test_equal_masses_equal_the_best_permutation(order):
     x, y = randn(5, 3), randn(5, 3, seed=1)
-    costs = [(x - y[list(p)]).norm(dim=-1).pow(order).mean()
-             for p in itertools.permutations(range(5))]
+    costs = [
+        (x - y[list(p)]).norm(dim=-1).pow(order).mean() for p in itertools.permutations(range(5))
+    ]
     expected = min(costs) ** (1 / order)
     assert float(wasserstein(x, y, order=order)) == pytest.approx(float(expected), rel=1e-12)
 
@@ -62,8 +63,9 @@ def test_unequal_masses_equal_the_linear_programme(order, k):
     x, y, a, b = randn(4, k), randn(6, k, seed=1), masses(4), masses(6, seed=6)
     cost = torch.cdist(x, y).pow(order).numpy()
     rows = [np.kron(np.eye(4), np.ones(6)), np.kron(np.ones(4), np.eye(6))]
-    best = linprog(cost.ravel(), A_eq=np.concatenate(rows),
-                   b_eq=np.concatenate([a, b]), method="highs").fun
+    best = linprog(
+        cost.ravel(), A_eq=np.concatenate(rows), b_eq=np.concatenate([a, b]), method="highs"
+    ).fun
     assert float(wasserstein(x, y, a, b, order)) == pytest.approx(best ** (1 / order), rel=1e-9)
 
 
@@ -176,8 +178,10 @@ def test_the_enclosure_holds_the_distance_of_an_exchange(order):
 def test_laws_of_depth_agree_with_a_fine_rule_on_quantiles():
     m1, m2 = 5 * masses(5), 7 * masses(7, seed=8)
     u = (np.arange(200_000) + 0.5) / 200_000
-    inverse = [np.interp(u, np.r_[0, np.cumsum(m) / len(m)], np.linspace(0, 1, len(m) + 1))
-               for m in (m1, m2)]
+    inverse = [
+        np.interp(u, np.r_[0, np.cumsum(m) / len(m)], np.linspace(0, 1, len(m) + 1))
+        for m in (m1, m2)
+    ]
     gap = np.abs(inverse[0] - inverse[1])
     assert float(depth_wasserstein(m1, m2, 1)) == pytest.approx(gap.mean(), rel=1e-8)
     assert float(depth_wasserstein(m1, m2)) == pytest.approx(math.sqrt((gap**2).mean()), rel=1e-8)
@@ -202,14 +206,16 @@ def test_layers_are_compared_one_by_one():
     [
         (lambda: wasserstein(randn(3, 2), randn(3, 4)), "y: last dimension"),
         (lambda: wasserstein(randn(2, 3, 2), randn(3, 2)), "y: leading dimensions"),
-        (lambda: wasserstein(randn(3, 2), randn(3, 2), randn(3)), "a: masses"),
-        (lambda: wasserstein(randn(3, 2), randn(3, 2), b=torch.ones(3).double()), "b: masses"),
+        (lambda: wasserstein(randn(3, 2), randn(3, 2), randn(3)), "a: must be"),
+        (lambda: wasserstein(randn(3, 2), randn(3, 2), b=torch.ones(3).double()), "b: must be"),
         (lambda: wasserstein(randn(3, 2) * math.nan, randn(3, 2)), "x: holds NaN"),
         (lambda: wasserstein(randn(3, 2), randn(3, 2), order=3), "order"),
         (lambda: slab_atoms(layered(randn(2, 3, 4)), 0), "parts"),
         (lambda: enclosure(layered(randn(2, 3, 4)), layered(randn(3, 3, 4))), "nu: has 3 layers"),
-        (lambda: layer_wasserstein(layered(randn(2, 3, 4)), layered(randn(2, 3, 4))),
-         "rho: its depth marginal"),
+        (
+            lambda: layer_wasserstein(layered(randn(2, 3, 4)), layered(randn(2, 3, 4))),
+            "rho: its depth marginal",
+        ),
         (lambda: depth_wasserstein(torch.ones(3).double(), torch.zeros(3).double()), "m2: a dens"),
         (lambda: depth_wasserstein(2 * torch.ones(3).double(), torch.ones(3).double()), "m1: a d"),
     ],

@@ -7,11 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import require_alike, require_number, require_positive_int, require_tensor
 from ..rademacher import ball_supremum
 from ..stepping import runge_kutta_step
 
 __all__ = ["EncoderTerm", "encoder_difference", "encoder_term"]
+
+
+def _require_flat(**matrices: Tensor) -> None:
+    for name, value in matrices.items():
+        if value.ndim != 2:
+            raise ValueError(f"{name}: expected 2 dimensions, got shape {tuple(value.shape)}")
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class EncoderTerm:
     Attributes
     ----------
     value : Tensor
-        The maximum, for every sign vector, shape (draws,); a local one.
+        The maximum, a local one, for every sign vector, shape (draws,).
     norm : Tensor
         Operator norm of :math:`\frac1n\sum_i\epsilon_i\,\phi_i\otimes\psi_i`, shape
         (draws,); the value tends to 2 r times it as r falls.
@@ -81,9 +87,15 @@ def encoder_term(
     ValueError
         If shapes disagree or the radius is not positive.
     """
-    require_tensor("signs", signs, 2, last=len(require_tensor("x", x, 2)))
+    require_tensor("x", x, 2)
+    require_tensor("signs", signs, 2, last=len(x))
     require_tensor("head", head, 2, last=x.shape[1] + 1)
     require_tensor("encoder", encoder, 2, last=x.shape[1] + 1)
+    require_alike(signs=signs, x=x, encoder=encoder, head=head)
+    _require_flat(signs=signs, x=x, encoder=encoder, head=head)
+    require_number("radius", radius, above=0)
+    require_positive_int("sweeps", sweeps)
+    require_positive_int("power", power)
     w, eps = head[:, :-1], signs[..., None] / len(x)
     slope = 1.0 - torch.tanh(x @ w.T + head[:, -1]) ** 2
     value = torch.tanh(x @ encoder[:, :-1].T + encoder[:, -1])
@@ -150,7 +162,24 @@ def encoder_difference(
     -------
     Tensor
         Shape (draws, n).
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree.
     """
+    d = require_tensor("x", x, 2).shape[-1]
+    for name, value in (("encoder", encoder), ("head", head)):
+        require_tensor(name, value, 2, last=d + 1)
+    require_tensor("a", a, 2, last=len(head))
+    if require_tensor("u", u, 3, last=d).shape != (len(a), len(encoder), d):
+        raise ValueError(
+            f"u: shape {tuple(u.shape)}, expected {(len(a), len(encoder), d)} as a and encoder say"
+        )
+    require_alike(x=x, encoder=encoder, head=head, u=u, a=a)
+    _require_flat(x=x, encoder=encoder, head=head, a=a)
+    require_number("alpha", alpha)
+    require_positive_int("steps", steps)
 
     def field(z: Tensor) -> Tensor:
         return alpha * (torch.tanh(z @ encoder[:, :-1].T + encoder[:, -1]) @ u)

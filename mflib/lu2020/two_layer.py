@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..arguments import require_broadcast, require_instance, require_number, require_tensor
 from ..measures import LayeredMeasure, Measure
 from ..ode import squared_loss
 from ..problem import Problem
@@ -58,8 +59,13 @@ def adjoint_bound(problem: Problem, rho: Measure) -> AdjointBound:
     ratio, exponent : Tensor
         Shapes (..., L+1); the ratio lies between exp(-exponent) and exp(exponent), up
         to the error of the one-step method.
+
+    Raises
+    ------
+    ValueError
+        If `rho` has no loss.
     """
-    passed = problem.backward(rho)
+    passed = require_instance("problem", problem, Problem).backward(rho)
     trajectory = passed.trajectory
     slopes = problem.block.jacobian(trajectory.stages, trajectory.theta)
     c = torch.linalg.matrix_norm(slopes, 2).amax((-1, -2, -3, -4))
@@ -67,6 +73,8 @@ def adjoint_bound(problem: Problem, rho: Measure) -> AdjointBound:
     m = (trajectory.weights.sum(-1) * b).sum(-1) / problem.steps
     beyond = m.flip(-1).cumsum(-1).flip(-1)
     beyond = torch.cat([beyond, torch.zeros_like(beyond[..., :1])], -1)
+    if not (passed.residual != 0).any(-1).all():
+        raise ValueError("rho: has zero loss here; its adjoint vanishes and has no relative norm")
     norm = (passed.adjoint.p.square().sum(-1) * problem.mass).sum(-1).sqrt()
     return AdjointBound(norm / norm[..., -1:], c.unsqueeze(-1) * beyond)
 
@@ -93,8 +101,8 @@ def two_layer(problem: Problem, rho: Measure) -> TwoLayer:
         The same task with one Euler step, and the marginal of the law in
         :math:`\theta`.
     """
-    table = tableau(problem.method)
-    theta, weights = rho.stages(problem.steps, table.c)
+    table = tableau(require_instance("problem", problem, Problem).method)
+    theta, weights = require_instance("rho", rho, Measure).stages(problem.steps, table.c)
     b = torch.tensor(table.b, dtype=weights.dtype)
     weights = (weights * b[:, None] / problem.steps).flatten(-3).unsqueeze(-2)
     flat = LayeredMeasure(theta.flatten(-4, -2).unsqueeze(-3), weights)
@@ -124,7 +132,14 @@ def at_loss(problem: Problem, rho: Measure, loss: Tensor) -> Problem:
     ValueError
         If `rho` has no loss that could be scaled.
     """
-    residual = problem.residual(rho)
+    residual = require_instance("problem", problem, Problem).residual(rho)
+    if isinstance(loss, Tensor):
+        require_tensor("loss", loss, 0)
+        require_broadcast(rho=residual.shape[:-1], loss=loss.shape)
+    else:
+        require_number("loss", loss)
+    if not (torch.as_tensor(loss) > 0).all():
+        raise ValueError(f"loss: expected positive levels, got {loss}")
     now = squared_loss(residual, problem.mass)
     if not (now > 0).all():
         raise ValueError("rho: has zero loss here, which cannot be scaled to another level")

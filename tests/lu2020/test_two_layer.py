@@ -20,8 +20,7 @@ def test_the_adjoint_obeys_its_bound_and_linear_blocks_attain_it():
     ratio, exponent = adjoint_bound(task, wave_measure(3, 9, generator(), tilt=0.9))
     assert (ratio <= exponent.exp() * (1 + 1e-7)).all()
     assert (ratio >= torch.exp(-exponent) * (1 - 1e-7)).all()
-    line = Problem(MatrixBlock(1, "linear"), randn(3, 1), randn(3, seed=2), steps=64,
-                   method="rk4")
+    line = Problem(MatrixBlock(1, "linear"), randn(3, 1), randn(3, seed=2), steps=64, method="rk4")
     ratio, exponent = adjoint_bound(line, constant([[1.5]]))
     torch.testing.assert_close(ratio, exponent.exp(), rtol=1e-7, atol=0)
 
