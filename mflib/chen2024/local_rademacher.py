@@ -143,7 +143,11 @@ def fixed_point(complexity: Callable[[float], float]) -> float:
     def excess(log: float) -> float:
         return math.log(max(float(complexity(math.exp(log))), 1e-300)) - log
 
-    low, high = -40.0, 4.0
+    # from above: the function is known the less accurately the smaller it is
+    high = 4.0
+    low = high - 2.0
+    while excess(low) <= 0.0 and low > -40.0:
+        low, high = low - 2.0, low
     if not (excess(low) > 0.0 > excess(high)):
         raise ValueError(
             "complexity: does not cross the diagonal between e^-40 and e^4; a sub-root "

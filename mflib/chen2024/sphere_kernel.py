@@ -293,4 +293,5 @@ class Spectrum:
             math.comb(k + d - 1, k) - (math.comb(k + d - 3, k - 2) if k > 1 else 0)
             for k in degree.tolist()
         ]
-        return harmonics @ values, np.array(many, dtype=float)
+        # none is negative but for rounding
+        return np.maximum(harmonics @ values, 0.0), np.array(many, dtype=float)
