@@ -63,6 +63,7 @@ class Check:
         self.name = name
         self.claim: Any = None
         self.outcome: Outcome | None = None
+        self.given: tuple[tuple[Any, ...], ...] = ()
         self.controls: list[Control] = []
 
     def _judge(self, *args: Any, **kwargs: Any) -> Outcome:
@@ -77,6 +78,7 @@ class Check:
         """Judge a measurement; the arguments are those of the kind's rule."""
         self._begin()
         self.outcome = self._judge(*args, **kwargs)
+        self.given = (args,)
         self.claim.touch()
 
     def control(self, name: str, broke: str) -> Control:
@@ -144,11 +146,13 @@ class Control:
             raise ClaimError("control: say what is done (name) and what it breaks (broke)")
         self.name, self.broke, self.check = name, broke, check
         self.outcome: Outcome | None = None
+        self.given: tuple[tuple[Any, ...], ...] = ()
 
     def measure(self, *args: Any, **kwargs: Any) -> None:
         """Judge the control's measurement by the check's own rule."""
         self.check._begin()
         self.outcome = self.check._judge(*args, **kwargs)
+        self.given = (args,)
         self.check.claim.touch()
 
     @property

@@ -289,6 +289,7 @@ class Bound(Check):
             "adversary_trials": found.details.get("trials"),
         }
         self.outcome = Outcome(verdict, worst, None, reason, details)
+        self.given += ((left, right),)
         self.claim.touch()
 
 
