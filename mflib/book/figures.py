@@ -214,15 +214,15 @@ def rate(
     check: Any,
     label: str | None = None,
     *,
-    through: bool = True,
+    prediction: bool = True,
     controls: bool = True,
     **style: Any,
 ) -> None:
     r"""Draw a measured rate: its averages, its slope's interval, its prediction, its controls.
 
     The dots are the averages over seeds that the rule fitted (known logarithms divided
-    out), the band holds 5 to 95 % of the seeds, the fan is the interval of the slope
-    through their middle, and the dashed line has the predicted slope.
+    out), the band holds 5 to 95 % of the seeds. Through the middle of the dots go the fan,
+    the interval of the slope, and the dashed line, the predicted slope.
 
     Parameters
     ----------
@@ -232,8 +232,8 @@ def rate(
         The check, measured.
     label : str, optional
         The curve's name in the legend; default: the check's.
-    through : bool
-        Draw the predicted line, through the first average.
+    prediction : bool
+        Draw the predicted line.
     controls : bool
         Draw the controls that were measured, too.
     **style
@@ -245,21 +245,20 @@ def rate(
         return
     outcome = check.outcome
     sizes, average = _averages(ax, check, check, name + _slope(outcome), **style)
+    x = np.array([sizes.min(), sizes.max()])
+    x0, y0 = np.exp(np.log(sizes).mean()), np.exp(np.log(average).mean())
     if outcome.interval:
-        x = np.array([sizes.min(), sizes.max()])
-        x0, y0 = np.exp(np.log(sizes).mean()), np.exp(np.log(average).mean())
         low, high = (y0 * (x / x0) ** s for s in outcome.interval)
         ax.fill_between(x, low, high, color=ax.lines[-1].get_color(), alpha=0.3, lw=0)
-    if through:
+    if prediction:
         text = f"predicted slope {check.predicted:g}"
-        known = [line.get_label() for line in ax.lines]
-        predicted(
-            ax, sizes, check.predicted, (sizes[0], average[0]), "_" if text in known else text
-        )
+        drawn = [line.get_label() for line in ax.lines]
+        predicted(ax, x, check.predicted, (x0, y0), "_" if text in drawn else text)
     for control in check.controls if controls else ():
         if control.outcome is not None and control.outcome.details.get("averaged"):
             words = f"control: {control.name}" + _slope(control.outcome)
             _averages(ax, check, control, words, marker="s", lw=1)
+    ticks(ax, sizes)
 
 
 def _slope(outcome: Any) -> str:
@@ -280,7 +279,6 @@ def _averages(
     if check.logarithm:
         errors = errors / np.abs(np.log(sizes)) ** check.logarithm
     _shade(ax, sizes, errors, line.get_color())
-    ticks(ax, sizes)
     return sizes, average
 
 
