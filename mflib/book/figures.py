@@ -6,6 +6,8 @@ numbers than the rule saw: :func:`rate`, :func:`bound` and :func:`limit` take th
 
 from __future__ import annotations
 
+import textwrap
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -111,8 +113,20 @@ def predicted(
     """
     x = np.sort(_array(x))
     x0, y0 = (float(v) for v in through)
-    label = f"predicted slope {slope:g}" if label is None else label
+    label = _prediction(slope) if label is None else label
     ax.plot(x, y0 * (x / x0) ** slope, "--", color="black", lw=1.2, label=label, zorder=5)
+
+
+def _prediction(slope: float) -> str:
+    """Return the predicted slope as words, thirds and fifths as fractions."""
+    exact = Fraction(slope).limit_denominator(12)
+    written = str(exact) if abs(float(exact) - slope) < 1e-9 else f"{slope:g}"
+    return f"predicted slope {written}"
+
+
+def _wrapped(label: str) -> str:
+    """Break a long name for a legend."""
+    return textwrap.fill(label, 42, subsequent_indent="    ")
 
 
 def _shade(ax: Any, x: np.ndarray, rows: np.ndarray, colour: Any) -> None:
@@ -192,11 +206,13 @@ def paths(ax: Any, x: Any, rows: Any, label: str, **style: Any) -> None:
 
 
 def equality(ax: Any, label: str = "equal") -> None:
-    """Draw the line of equal values over what the axes show, dashed."""
+    """Draw the line of equal values over what the axes show, dashed; once, however often."""
+    for line in [line for line in ax.lines if line.get_gid() == "equality"]:
+        line.remove()
     (x0, x1), (y0, y1) = ax.get_xlim(), ax.get_ylim()
     ends = [max(x0, y0), min(x1, y1)]
     if ends[0] < ends[1]:
-        ax.plot(ends, ends, "--", color="black", lw=1.2, label=label, zorder=5)
+        ax.plot(ends, ends, "k--", lw=1.2, label=label, zorder=5, gid="equality")
         ax.set(xlim=(x0, x1), ylim=(y0, y1))
 
 
@@ -251,12 +267,12 @@ def rate(
         low, high = (y0 * (x / x0) ** s for s in outcome.interval)
         ax.fill_between(x, low, high, color=ax.lines[-1].get_color(), alpha=0.3, lw=0)
     if prediction:
-        text = f"predicted slope {check.predicted:g}"
+        text = _prediction(check.predicted)
         drawn = [line.get_label() for line in ax.lines]
         predicted(ax, x, check.predicted, (x0, y0), "_" if text in drawn else text)
     for control in check.controls if controls else ():
         if control.outcome is not None and control.outcome.details.get("averaged"):
-            words = f"control: {control.name}" + _slope(control.outcome)
+            words = _wrapped(f"control: {control.name}" + _slope(control.outcome))
             _averages(ax, check, control, words, marker="s", lw=1)
     ticks(ax, sizes)
 
@@ -282,7 +298,9 @@ def _averages(
     return sizes, average
 
 
-def bound(ax: Any, check: Any, label: str | None = None, *, controls: bool = True) -> None:
+def bound(
+    ax: Any, check: Any, label: str | None = None, *, controls: bool = True, **style: Any
+) -> None:
     r"""Draw a measured bound: every trial's left side against its right side.
 
     On the dashed line the bound is attained, above it, it is violated. Squares are what
@@ -298,6 +316,8 @@ def bound(ax: Any, check: Any, label: str | None = None, *, controls: bool = Tru
         The name of the trials in the legend; default: the check's.
     controls : bool
         Draw the controls that were measured, too.
+    **style
+        Passed to all points.
     """
     name = check.name if label is None else label
     if not check.given:
@@ -306,11 +326,12 @@ def bound(ax: Any, check: Any, label: str | None = None, *, controls: bool = Tru
     groups = [(name, "o", check.given[0])]
     groups += [("adversary" if not i else "_", "s", pair) for i, pair in enumerate(check.given[1:])]
     for control in check.controls if controls else ():
-        groups += [(f"control: {control.name}", "x", pair) for pair in control.given[:1]]
+        words = _wrapped(f"control: {control.name}")
+        groups += [(words, "x", pair) for pair in control.given[:1]]
     positive = True
     for words, marker, pair in groups:
         left, right = np.broadcast_arrays(_array(pair[0]), _array(pair[1]))
-        ax.plot(right.ravel(), left.ravel(), marker, ms=4, label=words)
+        ax.plot(right.ravel(), left.ravel(), marker, **{"ms": 4, "label": words} | style)
         positive &= bool((left > 0).all() and (right > 0).all())
     if positive:
         ax.set(xscale="log", yscale="log")

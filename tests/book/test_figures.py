@@ -159,3 +159,19 @@ def test_paths_have_one_name_and_bands_their_quantiles(ax):
     np.testing.assert_allclose(drawn(ax)["mean"].get_ydata(), rows.mean(0))
     box = ax.collections[0].get_paths()[0].get_extents()
     assert box.y1 == pytest.approx(np.quantile(rows.numpy(), 0.95, axis=0).max())
+
+
+@pytest.mark.parametrize(
+    ("slope", "words"), [(-1.0, "-1"), (2 / 3, "2/3"), (-0.8, "-4/5"), (0.123456, "0.123456")])
+def test_a_predicted_slope_is_written_as_a_fraction(ax, slope, words):
+    figures.predicted(ax, [1, 8], slope, (1, 1))
+    assert ax.lines[0].get_label() == f"predicted slope {words}"
+
+
+def test_long_names_are_broken_in_the_legend(ax):
+    check = claim("bound").predict(Bound("left below right"))
+    check.measure([1.0], [2.0])
+    check.control("a name " * 12, broke="a factor").measure([3.0], [2.0])
+    figures.bound(ax, check)
+    (label,) = (text for text in drawn(ax) if text.startswith("control"))
+    assert max(map(len, label.splitlines())) <= 46 and len(label.splitlines()) > 1
