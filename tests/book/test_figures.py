@@ -126,8 +126,8 @@ def test_a_bound_with_a_vanishing_side_is_drawn_on_a_straight_scale(ax):
 
 def test_limits_show_prediction_tolerance_interval_and_controls(ax):
     made = claim("limit")
-    check = made.predict(Limit("ratio", 1.0, tolerance=0.5))
-    other = made.predict(Limit("other", 2.0, tolerance=0.5))
+    check = made.predict(Limit("ratio", 1.0, tolerance=0.125))
+    other = made.predict(Limit("other", 2.0, tolerance=0.25))
     samples = 1.0 + 0.1 * errors(0.0)[:, 0]
     check.measure(samples)
     other.measure(samples + 1)
@@ -137,7 +137,8 @@ def test_limits_show_prediction_tolerance_interval_and_controls(ax):
         "ratio", "control: doubled", "other"]
     spans = [c.get_paths()[0].get_extents() for c in ax.collections
              if hasattr(c, "get_paths") and len(c.get_paths()[0].vertices) > 4]
-    assert (spans[0].x0, spans[0].x1) == (0.5, 1.5) and (spans[1].x0, spans[1].x1) == (1.5, 2.5)
+    assert (spans[0].x0, spans[0].x1) == (0.875, 1.125)
+    assert (spans[1].x0, spans[1].x1) == (1.75, 2.25)
     dots = [container.lines[0].get_xdata()[0] for container in ax.containers]
     assert dots == [c.outcome.measured for c in (check, check.controls[0], other)]
 
