@@ -17,6 +17,7 @@ __all__ = [
     "band",
     "bound",
     "equality",
+    "identity",
     "limit",
     "loglog",
     "paths",
@@ -336,6 +337,47 @@ def bound(
     if positive:
         ax.set(xscale="log", yscale="log")
     equality(ax, "attained")
+
+
+def identity(
+    ax: Any, check: Any, label: str | None = None, *, controls: bool = True, **style: Any
+) -> None:
+    """Draw a measured identity: every left side against its right side, equal on the line.
+
+    Of an identity that was given errors, the errors and the tolerance.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        Where to draw.
+    check : mflib.claims.Identity
+        The check, measured.
+    label : str, optional
+        The name of the points in the legend; default: the check's.
+    controls : bool
+        Draw the controls that were measured, too.
+    **style
+        Passed to all points.
+    """
+    name = check.name if label is None else label
+    if not check.given:
+        _unmeasured(ax, name)
+        return
+    groups = [(name, "o", check.given[0])]
+    for control in check.controls if controls else ():
+        words = _wrapped(f"control: {control.name}")
+        groups += [(words, "x", values) for values in control.given[:1]]
+    for words, marker, values in groups:
+        left, *right = (_array(side).ravel() for side in values)
+        style_here = {"ms": 4, "label": words} | style
+        if right:
+            ax.plot(right[0], left, marker, **style_here)
+        else:
+            ax.semilogy(np.abs(left), marker, **style_here)
+    if len(check.given[0]) > 1:
+        equality(ax)
+    else:
+        ax.axhline(check.tolerance, ls="--", color="black", lw=1.2, label="tolerance")
 
 
 def limit(ax: Any, *checks: Any, labels: Any = None, controls: bool = True) -> None:
