@@ -94,7 +94,7 @@ class Check:
 
     @property
     def given(self) -> tuple[tuple[Any, ...], ...]:
-        """What was judged: the arguments of `measure`, then those of an adversary."""
+        """The arguments of `measure`, then those of an adversary, as they were judged."""
         return self._given
 
     @property
@@ -216,7 +216,7 @@ class Control:
 
     @property
     def given(self) -> tuple[tuple[Any, ...], ...]:
-        """What was judged: the arguments of `measure`."""
+        """The arguments of `measure`, as they were judged."""
         return self._given
 
     def measure(self, *args: Any, **kwargs: Any) -> None:
