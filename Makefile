@@ -10,11 +10,12 @@ MINUTES ?= 9
 DATA    ?=
 TRAINER := $(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON))
 
-.PHONY: book run test test-site ledger table clean help
+.PHONY: book run test lint format test-site ledger table clean help
 
 help:
 	@echo "make book       run every chapter and render the site into _build/html"
-	@echo "make test       run the tests"
+	@echo "make test       run ruff and the tests"
+	@echo "make format     let ruff write the code as make test wants it"
 	@echo "make run        run the chapters only (incremental)"
 	@echo "make ledger     show every claim of the executed chapters"
 	@echo "make table      run missing rows of the CIFAR table for MINUTES=9, with DATA=DIR"
@@ -37,8 +38,16 @@ book: $(STAMP)
 	$(BIN)/jupyter-book build . --warningiserror --nitpick --keep-going
 	@echo "open _build/html/index.html"
 
-test: $(STAMP)
+test: $(STAMP) lint
 	$(BIN)/python -m pytest -n 2 -m "not site"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 test-site: $(STAMP)
 	$(BIN)/python -m pytest -m site

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import provenance
-from . import chapters, coverage, reruns, runner
+from ..claims import KINDS
+from . import chapters, coverage, reruns, runner, template
 from . import ledger as books
 
 __all__ = ["main"]
@@ -54,6 +55,17 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--check", action="store_true",
                        help="exit 1 if a verdict differs, a check changed or a control did not"
                        " flip")
+
+    made = commands.add_parser(
+        "new", help="Write a new chapter from the template.",
+        description="Write a new chapter from the template, which runs as it is; see "
+        "CONTRIBUTING.md.")
+    made.add_argument("chapter", metavar="CHAPTER", help="its name, for instance gram_matrix")
+    made.add_argument("--paper", required=True, metavar="KEY", help="the paper's bib key")
+    made.add_argument("--claims", required=True, nargs="+", metavar="ID",
+                      help="rows of book/claims.csv, or X-... for claims of your own")
+    made.add_argument("--kind", default="identity", choices=KINDS,
+                      help="of the X- claims (default: identity)")
 
     add("chapters", "List the chapters with their parameters.")
     commands.add_parser(
@@ -188,6 +200,12 @@ def _rerun_table(found: dict[str, Any]) -> None:
     console.print(reruns.summary(found))
 
 
+def _new(root: Path, options: argparse.Namespace) -> int:
+    path = template.new(root, options.chapter, options.paper, options.claims, options.kind)
+    print(f"{path}: written, and listed in _toc.yml; mflib run {options.chapter}")
+    return 0
+
+
 def _chapters(root: Path, options: argparse.Namespace) -> int:
     out = options.out or root / "_build" / "chapters"
     for chapter in chapters.discover(root):
@@ -207,7 +225,7 @@ def main(argv: list[str] | None = None) -> int:
         return cifar(argv[1:])
     options = _parser().parse_args(argv)
     commands = {"run": _run, "ledger": _ledger, "chapters": _chapters,
-                "reruns": _reruns}
+                "reruns": _reruns, "new": _new}
     try:
         return commands[options.command](chapters.find_root(options.root), options)
     except chapters.ChapterError as error:

@@ -8,6 +8,7 @@ never disagree with the code.
 from __future__ import annotations
 
 import html
+import json
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -54,8 +55,18 @@ def _substitute(app: Sphinx, docname: str, source: list[str]) -> None:
     """Give Sphinx the executed copy of a notebook."""
     if docname.startswith("notebooks/"):
         executed = _root(app) / "_build" / "chapters" / f"{Path(docname).name}.ipynb"
-        source[0] = executed.read_text("utf-8")
+        source[0] = _described(executed.read_text("utf-8"))
         app.env.note_dependency(str(executed))
+
+
+def _described(text: str) -> str:
+    """Give every figure its caption as the words that stand for the image."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        shown = cell["metadata"].get("mystnb", {})
+        if caption := shown.get("figure", {}).get("caption"):
+            shown.setdefault("image", {}).setdefault("alt", caption.replace("$", ""))
+    return json.dumps(notebook, ensure_ascii=False)
 
 
 def _outdated(app: Sphinx, env: Any, added: set, changed: set, removed: set) -> list[str]:
