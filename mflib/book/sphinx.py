@@ -20,7 +20,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
 from ..claims import card
-from . import chapters, reruns, runner
+from . import chapters, executed, reruns, runner
 from . import ledger as books
 
 __all__ = ["setup"]
@@ -41,8 +41,9 @@ def _execute(app: Sphinx) -> None:
             log.info("chapter %s: %s (%.0f s)", result.name, result.status, result.seconds)
 
     stale = [
-        c.name for c in chapters.discover(root)
-        if not chapters.is_fresh(c, root / "_build" / "chapters")
+        c.name
+        for c in chapters.discover(root)
+        if not executed.is_fresh(c, root / "_build" / "chapters")
     ]
     results = runner.run(root, stale, report=report) if stale else []
     failed = [r.message for r in results if r.status == "failed"]
@@ -106,10 +107,12 @@ def _ledger_html(claims: list[dict[str, Any]], link: Any) -> str:
             f"<div>{card.mathematics(c['name'])}: "
             f"<b>{card.mathematics(card.predicted(c))}</b></div>"
             f"<div>{card.mathematics(card.measured(c))}</div>"
-            for c in claim["checks"])
+            for c in claim["checks"]
+        )
         controls = "".join(
             f"<div>{'✓' if c['flipped'] else '✗'} {card.mathematics(c['name'])}</div>"
-            for c in claim["controls"])
+            for c in claim["controls"]
+        )
         rows.append(
             f'<tr class="mf-{colour}"><td data-label="verdict"><span class="mf-badge">'
             f"{sign} {word}</span></td>"
@@ -125,7 +128,7 @@ def _ledger_html(claims: list[dict[str, Any]], link: Any) -> str:
         '<div class="mf-ledger tex2jax_process">'
         '<p><label>Show only rows with <input type="search" id="mf-filter" '
         'placeholder="refuted, lu2020, rate ..."></label> <span id="mf-count"></span></p>'
-        '<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>'
+        "<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>"
         '<th><span class="mf-pairs"><span>predicted</span><span>measured [99.9 %]</span></span>'
         "</th><th>controls</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -142,8 +145,10 @@ def _verdicts_html(claims: list[dict[str, Any]]) -> str:
     head = "".join(f"<th>{w}</th>" for w in words)
     body = "".join(
         f"<tr><td>{html.escape(paper)}</td>"
-        + "".join(f"<td>{counts.get(w, 0)}</td>" for w in words) + "</tr>"
-        for paper, counts in papers.items())
+        + "".join(f"<td>{counts.get(w, 0)}</td>" for w in words)
+        + "</tr>"
+        for paper, counts in papers.items()
+    )
     return (
         f'<div class="mf-verdicts"><table><thead><tr><th>paper</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
@@ -160,7 +165,8 @@ def _reruns_html(found: dict[str, Any]) -> str:
         body += (
             f"<tr><td>{html.escape(paper)}</td><td>{len(claims)}</td><td>{verdicts}</td>"
             f"<td>{sum(map(reruns.differing, claims))}</td>"
-            f"<td>{sum(bool(claim['stuck']) for claim in claims)}</td></tr>")
+            f"<td>{sum(bool(claim['stuck']) for claim in claims)}</td></tr>"
+        )
         told += [
             f"<li>{html.escape(claim['id'])}"
             + (" (an open question)" if claim["expected"] is None else "")
@@ -172,7 +178,9 @@ def _reruns_html(found: dict[str, Any]) -> str:
         ]
     runs = "; ".join(
         (", ".join(f"{k} {v}" for k, v in run["parameters"].items()) or "as committed")
-        + f" ({run['seconds'] / 60:.0f} minutes of one core)" for run in found["runs"])
+        + f" ({run['seconds'] / 60:.0f} minutes of one core)"
+        for run in found["runs"]
+    )
     versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
     return (
         '<div class="mf-verdicts tex2jax_process"><table><thead><tr><th>paper</th><th>claims</th>'
@@ -191,13 +199,15 @@ def _claims_html(claims: list[dict[str, Any]], link: Any, title: Any) -> str:
             chapter = claim["notebook"]
             rows.append(
                 f'<tr><th colspan="2"><a href="{link(claim).split("#")[0]}">'
-                f"{html.escape(title(chapter))}</a></th></tr>")
+                f"{html.escape(title(chapter))}</a></th></tr>"
+            )
         sign, word, colour = card.badge(claim)
         rows.append(
             f'<tr class="mf-{colour}"><td><a href="{link(claim)}">{html.escape(claim["id"])}</a>'
             f'<div class="mf-badge">{sign} {word}</div></td>'
             f"<td>{card.mathematics(claim['statement'])}"
-            f'<div class="mf-where">{card.mathematics(claim["where"])}</div></td></tr>')
+            f'<div class="mf-where">{card.mathematics(claim["where"])}</div></td></tr>'
+        )
     return (
         '<div class="mf-claims tex2jax_process"><table><tbody>'
         f"{''.join(rows)}</tbody></table></div>"
@@ -248,7 +258,8 @@ def _mathjax(app: Sphinx, error: Exception | None) -> None:
 def _without_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
     """Leave out the scripts for live kernels, which would be asked of another host."""
     context["script_files"] = [
-        script for script in context.get("script_files", ())
+        script
+        for script in context.get("script_files", ())
         if "thebe" not in (str(script) + str(getattr(script, "attributes", ""))).lower()
     ]
 
