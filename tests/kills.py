@@ -39,11 +39,11 @@ SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 NAMES = ("one", "two")
 
 #: A chapter that says when it works, starts a process of its own, and takes a moment.
-BODY = """import os, pathlib, subprocess, sys, time
+BODY = """import pathlib, subprocess, time
 log = pathlib.Path("log")
 with log.open("a") as file:
     file.write(f"begin {seed} {{name}}\\n")
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+subprocess.Popen(["sleep", "600"])
 time.sleep(0.5)
 """.replace("{{name}}", "{name}")
 

@@ -233,9 +233,9 @@ def ledger(root: Path, out: Path | None = None, names: Iterable[str] = ()) -> di
     ChapterError
         If the folder is missing or holds no executed chapter, or a record is no claim's.
     """
+    chosen, claims = chapters.discover(root, names), []
     lies = executed.lies(root, _folder(root, out), chapters.discover(root))
-    claims = []
-    for chapter in chapters.discover(root, names):
+    for chapter in chosen:
         if chapter.name in lies:
             claims += claims_of(lies[chapter.name], chapter.name)
     return {"schema": SCHEMA, "commit": provenance.commit(root), "claims": claims}
@@ -261,8 +261,9 @@ def problems(root: Path, out: Path | None = None, names: Iterable[str] = ()) -> 
     out = _folder(root, out)
     lines: list[str] = []
     seen: dict[str, str] = {}
+    chosen = chapters.discover(root, names)
     lies = executed.lies(root, out, chapters.discover(root))
-    for chapter in chapters.discover(root, names):
+    for chapter in chosen:
         if (out / f"{chapter.name}.failed.ipynb").is_file():
             lines.append(f"{chapter.name}: the last run failed; see {chapter.name}.failed.ipynb")
         if chapter.name not in lies:
