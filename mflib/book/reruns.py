@@ -13,7 +13,7 @@ from ..claims import SCHEMA
 from . import chapters, executed
 from . import ledger as books
 
-__all__ = ["collect", "counted", "differing", "read"]
+__all__ = ["collect", "counted", "differing", "over", "read"]
 
 
 def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
@@ -65,11 +65,12 @@ def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
         "commit": provenance.commit(root),
         "versions": next(iter(first.values()))["versions"] if first else {},
         "runs": runs,
-        "claims": [_over(first[id], [found.get(id) for found in ledgers]) for id in names],
+        "claims": [over(first[id], [found.get(id) for found in ledgers]) for id in names],
     }
 
 
-def _over(claim: dict[str, Any], found: list[dict[str, Any] | None]) -> dict[str, Any]:
+def over(claim: dict[str, Any], found: list[dict[str, Any] | None]) -> dict[str, Any]:
+    """Return one claim over several runs: its record in one of them, and in each or None."""
     there = [each for each in found if each]
     checks = []
     for check in claim["checks"]:

@@ -1,0 +1,167 @@
+"""Tables of claims and verdicts as HTML; what a record says is text there, never markup."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..claims import card
+from . import reruns
+
+__all__ = ["again", "apart", "claims", "ledger", "verdicts"]
+
+#: Where one thing that is said ends and another begins.
+_BLOCK = re.compile(r"(?=</?(?:div|h\d|li|p|t[dhr]|tbody|thead|table|ul)\b)")
+
+
+def apart(words: str) -> str:
+    """Return HTML whose cells stand apart without their tags too, as the search sees them."""
+    return _BLOCK.sub("\n", words)
+
+
+def _address(words: str) -> str:
+    """Return an address as an attribute holds it; one that is no page's leads nowhere."""
+    return html.escape(words if not re.match(r"\s*\w+:", words) else "#", quote=True)
+
+
+def ledger(claims: list[dict[str, Any]], link: Callable[[dict[str, Any]], str]) -> str:
+    """Return the ledger: a row a claim, with its checks and controls.
+
+    Parameters
+    ----------
+    claims : list of dict
+        Records, as :func:`mflib.book.ledger.ledger` gives them.
+    link : callable
+        Returns the address of the place where a claim is argued.
+    """
+    rows = []
+    for claim in claims:
+        sign, word, colour = card.badge(claim)
+        checks = "".join(
+            f"<div>{card.mathematics(c['name'])}: "
+            f"<b>{card.mathematics(card.predicted(c))}</b></div>"
+            f"<div>{card.mathematics(card.measured(c))}</div>"
+            for c in claim["checks"]
+        )
+        controls = "".join(
+            f"<div>{'✓' if c['flipped'] else '✗'} {card.mathematics(c['name'])}</div>"
+            for c in claim["controls"]
+        )
+        rows.append(
+            f'<tr class="mf-{colour}"><td data-label="verdict"><span class="mf-badge">'
+            f"{sign} {word}</span></td>"
+            f'<td data-label="claim"><a href="{_address(link(claim))}">'
+            f"{html.escape(claim['id'])}</a></td>"
+            f'<td data-label="statement">{card.mathematics(claim["statement"])}'
+            f'<div class="mf-where">{html.escape(claim["paper"])}, '
+            f"{card.mathematics(claim['where'])}; {html.escape(claim['kind'])}</div></td>"
+            f'<td data-label="predicted, and measured [99.9 %]"><div class="mf-pairs">'
+            f"{checks}</div></td>"
+            f'<td data-label="controls that flipped ✓">{controls or "–"}</td></tr>'
+        )
+    return (
+        '<div class="mf-ledger tex2jax_process">'
+        '<p><label>Show only rows with <input type="search" id="mf-filter" '
+        'placeholder="refuted, lu2020, rate ..."></label> <span id="mf-count"></span></p>'
+        "<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>"
+        '<th><span class="mf-pairs"><span>predicted</span><span>measured [99.9 %]</span></span>'
+        "</th><th>controls</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def verdicts(claims: list[dict[str, Any]]) -> str:
+    """Return how many claims of each paper came out how."""
+    papers: dict[str, dict[str, int]] = {}
+    for claim in claims:
+        sign, word, _ = card.badge(claim)
+        counts = papers.setdefault(claim["paper"], {})
+        counts[f"{sign} {word}"] = counts.get(f"{sign} {word}", 0) + 1
+    words = sorted({word for counts in papers.values() for word in counts}, reverse=True)
+    head = "".join(f"<th>{w}</th>" for w in words)
+    body = "".join(
+        f"<tr><td>{html.escape(paper)}</td>"
+        + "".join(f"<td>{counts.get(w, 0)}</td>" for w in words)
+        + "</tr>"
+        for paper, counts in papers.items()
+    )
+    return (
+        f'<div class="mf-verdicts"><table><thead><tr><th>paper</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def again(found: dict[str, Any]) -> str:
+    """Return how the verdicts of several runs compare, from :func:`mflib.book.reruns.collect`."""
+    papers: dict[str, list[dict[str, Any]]] = {}
+    for claim in found["claims"]:
+        papers.setdefault(claim["paper"], []).append(claim)
+    body, told = "", []
+    for paper, claims in papers.items():
+        verdicts = sum(v is not None for claim in claims for v in claim["verdicts"])
+        body += (
+            f"<tr><td>{html.escape(paper)}</td><td>{len(claims)}</td><td>{verdicts}</td>"
+            f"<td>{sum(map(reruns.differing, claims))}</td>"
+            f"<td>{sum(bool(claim['stuck']) for claim in claims)}</td></tr>"
+        )
+        told += [
+            f"<li>{html.escape(claim['id'])}"
+            + (" (an open question)" if claim["expected"] is None else "")
+            + f": {html.escape(reruns.counted(claim))}"
+            + "".join(f"; did not flip: {card.mathematics(name)}" for name in claim["stuck"])
+            + "</li>"
+            for claim in claims
+            if claim["expected"] is None or reruns.differing(claim) or claim["stuck"]
+        ]
+    runs = "; ".join(
+        (", ".join(f"{k} {v}" for k, v in run["parameters"].items()) or "as committed")
+        + f" ({run['seconds'] / 60:.0f} minutes of one core)"
+        for run in found["runs"]
+    )
+    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+    return (
+        '<div class="mf-verdicts tex2jax_process"><table><thead><tr><th>paper</th><th>claims</th>'
+        "<th>verdicts</th><th>that differ</th><th>claims with a control that did not flip</th>"
+        f"</tr></thead><tbody>{body}</tbody></table>"
+        f"<ul>{''.join(told)}</ul>"
+        f'<p class="mf-where">Runs: {html.escape(runs)}. Commit '
+        f"{html.escape(str(found['commit'])[:12])}; {html.escape(versions)}.</p></div>"
+    )
+
+
+def claims(
+    found: list[dict[str, Any]], link: Callable[[dict[str, Any]], str], title: Callable[[str], str]
+) -> str:
+    """Return the claims of one paper, chapter by chapter.
+
+    Parameters
+    ----------
+    found : list of dict
+        Records, in the order of the book.
+    link : callable
+        Returns the address of the place where a claim is argued.
+    title : callable
+        Returns a chapter's title.
+    """
+    rows, chapter = [], None
+    for claim in found:
+        if claim["notebook"] != chapter:
+            chapter = claim["notebook"]
+            rows.append(
+                f'<tr><th colspan="2"><a href="{_address(link(claim).split("#")[0])}">'
+                f"{html.escape(title(chapter))}</a></th></tr>"
+            )
+        sign, word, colour = card.badge(claim)
+        rows.append(
+            f'<tr class="mf-{colour}"><td><a href="{_address(link(claim))}">'
+            f"{html.escape(claim['id'])}</a>"
+            f'<div class="mf-badge">{sign} {word}</div></td>'
+            f"<td>{card.mathematics(claim['statement'])}"
+            f'<div class="mf-where">{card.mathematics(claim["where"])}</div></td></tr>'
+        )
+    return (
+        '<div class="mf-claims tex2jax_process"><table><tbody>'
+        f"{''.join(rows)}</tbody></table></div>"
+    )
