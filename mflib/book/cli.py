@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import provenance
-from . import chapters, executed, reruns, runner
+from . import chapters, coverage, executed, reruns, runner
 from . import ledger as books
 
 __all__ = ["main"]
@@ -196,7 +196,7 @@ def _verdicts(root: Path, options: argparse.Namespace, names: list[str]) -> None
     with contextlib.suppress(chapters.ChapterError, OSError):
         claims = books.ledger(root, options.out, names)["claims"] if names else []
         if claims:
-            _table(claims)
+            _table({"claims": claims})
 
 
 def _dump(found: Any) -> str:
@@ -209,7 +209,7 @@ def _ledger(root: Path, options: argparse.Namespace) -> int:
     found = None
     if options.json or not options.check:
         found = books.ledger(root, options.out, options.chapter)
-        print(_dump(found)) if options.json else _table(found["claims"])
+        print(_dump(found)) if options.json else _table(found)
     if not options.check:
         return 0
     lines = books.problems(root, options.out, options.chapter)
@@ -217,40 +217,51 @@ def _ledger(root: Path, options: argparse.Namespace) -> int:
         print(line, file=sys.stderr)
     if not lines:
         found = found or books.ledger(root, options.out, options.chapter)
+        counted = coverage.counted(found["claims"], found["planned"])
         print(
-            f"{len(found['claims'])} claims: every verdict as expected, every control flipped",
+            f"{counted} claims measured: every verdict as expected, every control flipped",
             file=sys.stderr,
         )
     return 1 if lines else 0
 
 
-def _table(claims: list[dict[str, Any]]) -> None:
+def _table(book: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from ..claims import card
 
-    table = Table("", "claim", "verdict", "predicted", "measured", "controls", "chapter")
-    for claim in claims:
-        sign, word, _ = card.badge(claim)
-        flipped = sum(c["flipped"] for c in claim["controls"])
-        shown = books.deciding(claim)
-        cells = [
-            sign,
-            claim["id"],
-            word,
-            card.predicted(shown) if shown else "",
-            card.measured(shown) if shown else "",
-            f"{flipped}/{len(claim['controls'])} flipped",
-            claim["notebook"],
-        ]
-        # what a record says is text, never markup
-        table.add_row(*map(Text, cells))
+    heads = ("", "claim", "verdict", "deciding check", "predicted", card.MEASURED, "controls")
+    table = Table(*heads, "chapter")
+    planned = book.get("planned", [])
+    for paper, (claims, waiting) in coverage.by_paper(book["claims"], planned).items():
+        table.add_section()
+        if planned:
+            counted = Text(coverage.counted(claims, waiting))
+            table.add_row("", Text(paper), counted, style="bold")
+        for claim in [*claims, *waiting]:
+            sign, word, _ = card.badge(claim)
+            flipped = sum(c["flipped"] for c in claim["controls"])
+            shown = books.deciding(claim)
+            cells = [
+                sign,
+                claim["id"],
+                word,
+                shown["name"] if shown else "",
+                card.predicted(shown) if shown else "",
+                card.measured(shown) if shown else "",
+                f"{flipped}/{len(claim['controls'])} flipped" if claim["checks"] else "",
+                claim["notebook"],
+            ]
+            # what a record says is text, never markup
+            table.add_row(*map(Text, cells))
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 120)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160
     console.print(table)
+    if planned:
+        console.print(f"{coverage.counted(book['claims'], planned)} claims measured")
 
 
 def _reruns(root: Path, options: argparse.Namespace) -> int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import csv
 import hashlib
-import io
 import json
 import sys
 from functools import lru_cache
@@ -14,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import provenance
-from .chapters import Chapter, code_cells, library
+from ..claims import ClaimError, register
+from .chapters import Chapter, ChapterError, code_cells, library
 
 __all__ = ["fingerprint", "imported", "sources"]
 
@@ -105,14 +104,14 @@ def _distributions() -> dict[str, list[str]]:
     return {name: sorted(set(of)) for name, of in metadata.packages_distributions().items()}
 
 
-def _register(chapter: Chapter, cells: list[dict[str, Any]]) -> list[list[str]]:
-    """Return the rows of the register that speak of the claims that a chapter names."""
-    path = chapter.path.parents[1] / "book" / "claims.csv"
-    if not path.is_file():
-        return []
+def _rows(chapter: Chapter, cells: list[dict[str, Any]]) -> list[register.Entry]:
+    """Return the rows of the register whose identifiers the chapter's code names."""
+    try:
+        entries = register.read(register.find(chapter.path.parent))
+    except ClaimError as error:
+        raise ChapterError(str(error)) from None
     code = "\n".join(cell["source"] for cell in cells)
-    rows = csv.reader(io.StringIO(path.read_text("utf-8")))
-    return [row for row in rows if row and f'"{row[0]}"' in code.replace("'", '"')]
+    return [row for id, row in entries.items() if f'"{id}"' in code or f"'{id}'" in code]
 
 
 def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
@@ -148,6 +147,6 @@ def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
                 digest.update(record.name.encode() + record.read_bytes())
     known = {of for name in names for of in _distributions().get(name, ())}
     versions = provenance.versions(*sorted(known | set(_ALWAYS)))
-    facts = [sorted(given.items()), sorted(versions.items()), _register(chapter, cells)]
+    facts = [sorted(given.items()), sorted(versions.items()), _rows(chapter, cells)]
     digest.update(json.dumps(facts).encode())
     return digest.hexdigest()

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import provenance
-from ..claims import KINDS, SCHEMA
-from . import chapters, executed
+from ..claims import KINDS, SCHEMA, ClaimError, card
+from . import chapters, coverage, executed
 
 __all__ = ["RECORD", "claims_of", "deciding", "ledger", "problems", "strain", "verdict"]
 
@@ -139,41 +139,53 @@ def claims_of(notebook: Path, name: str | None = None) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def _role(record: dict[str, Any], check: dict[str, Any]) -> str:
+    aside = record["kind"] in ("counterexample", "reproduction") and check["kind"] != record["kind"]
+    return check.get("role") or ("premise" if aside else "predicted")
+
+
 def verdict(record: dict[str, Any]) -> str:
     """Return the best verdict that a record's own checks and controls allow.
 
-    The weakest check decides; nothing is verified (a counterexample's sentence: refuted)
-    without a control, nor with one that did not flip.
+    The weakest decides, as in :class:`mflib.claims.Claim`: a premise that does not hold, a
+    check that is not measured, refuted or undecided, a predicted check without a control,
+    a control that did not flip.
     """
-    counterexample = record["kind"] == "counterexample"
-    words = {check["name"]: check["verdict"] for check in record["checks"]}
-    if all(word == "not run" for word in words.values()):
+    checks, expected = record["checks"], KINDS[record["kind"]]
+    words = [check["verdict"] for check in checks]
+    if set(words) == {"not run"}:
         return "not run"
-    flipped = [
-        control["flipped"] and _flips(record, words, control) for control in record["controls"]
-    ]
-    if any(word == "not run" for word in words.values()):
-        return "inconclusive"
-    if counterexample:
-        sentences = [c["verdict"] for c in record["checks"] if c["kind"] == "counterexample"]
-        premises = [c["verdict"] for c in record["checks"] if c["kind"] != "counterexample"]
-        if not sentences or "inconclusive" in sentences or set(premises) - {"verified"}:
+    predicted = [check for check in checks if _role(record, check) == "predicted"]
+    for check in checks:
+        holds = "refuted" if check["kind"] == "counterexample" else "verified"
+        if check not in predicted and check["verdict"] != holds:
             return "inconclusive"
-        if "verified" in sentences:
-            return "verified"
-        return "refuted" if flipped and all(flipped) else "inconclusive"
-    for word in ("refuted", "inconclusive"):
-        if word in words.values():
-            return word
-    return "verified" if flipped and all(flipped) else "inconclusive"
+    words = [check["verdict"] for check in predicted]
+    if not words or "not run" in words:
+        return "inconclusive"
+    if expected is None:
+        if set(words) not in ({"verified"}, {"refuted"}):
+            return "inconclusive"
+    else:
+        against = {"verified": "refuted", "refuted": "verified"}[expected]
+        order = (against, "inconclusive") if expected == "verified" else ("inconclusive", against)
+        for word in order:
+            if word in words:
+                return word
+    controlled = {control["check"] for control in record["controls"]}
+    flipped = all(_flips(record, control) for control in record["controls"])
+    good = flipped and all(check["name"] in controlled for check in predicted)
+    return words[0] if good else "inconclusive"
 
 
-def _flips(record: dict[str, Any], words: dict[str, str], control: dict[str, Any]) -> bool:
-    """Say whether a control's verdict is the opposite of its check's."""
-    pair = {words.get(control["check"]), control["verdict"]}
-    if record["expected"] is None and words.get(control["check"]) != "refuted":
+def _flips(record: dict[str, Any], control: dict[str, Any]) -> bool:
+    """Say whether a control says that it flipped, and its verdict is opposite to its check's."""
+    check = next((c for c in record["checks"] if c["name"] == control["check"]), None)
+    if check is None or not control["flipped"]:
+        return False
+    if check["kind"] == "reproduction" and check["verdict"] != "refuted":
         return control["verdict"] == "refuted"
-    return pair == {"verified", "refuted"}
+    return {check["verdict"], control["verdict"]} == {"verified", "refuted"}
 
 
 def strain(check: dict[str, Any]) -> float:
@@ -197,6 +209,9 @@ def strain(check: dict[str, Any]) -> float:
 def deciding(claim: dict[str, Any]) -> dict[str, Any] | None:
     """Return the check that decided a claim's verdict, the nearest to its edge if all held."""
     checks = claim["checks"]
+    for check in checks:
+        if check["name"] == claim.get("deciding"):
+            return check
     for check in checks:
         if claim["reason"].removeprefix("premise ").startswith(f"{check['name']}: "):
             return check
@@ -226,27 +241,39 @@ def ledger(root: Path, out: Path | None = None, names: Iterable[str] = ()) -> di
     Returns
     -------
     dict
-        ``{"schema": 1, "commit": ..., "claims": [...]}``, chapters in order.
+        ``{"schema": 1, "commit": ..., "claims": [...], "planned": [...]}``, chapters in
+        order; planned is what the register holds and no chapter carries.
 
     Raises
     ------
     ChapterError
-        If the folder is missing or holds no executed chapter, or a record is no claim's.
+        If the folder is missing or holds no executed chapter, a record is no claim's, or
+        the register cannot be read.
     """
     chosen, claims = chapters.discover(root, names), []
     lies = executed.lies(root, _folder(root, out), chapters.discover(root))
     for chapter in chosen:
         if chapter.name in lies:
             claims += claims_of(lies[chapter.name], chapter.name)
-    return {"schema": SCHEMA, "commit": provenance.commit(root), "claims": claims}
+    try:
+        planned = coverage.planned(root, claims)
+    except ClaimError as error:
+        raise chapters.ChapterError(str(error)) from None
+    return {
+        "schema": SCHEMA,
+        "commit": provenance.commit(root),
+        "claims": claims,
+        "planned": planned,
+    }
 
 
 def problems(root: Path, out: Path | None = None, names: Iterable[str] = ()) -> list[str]:
     """Return what is wrong with the ledger, one line each; empty if all is well.
 
     A verdict that differs from the expected one or does not follow from the checks, a
-    control that did not flip, an identifier given twice, a chapter that is missing, failed,
-    stale, not wholly run, or without claims.
+    control that did not flip, what the rules ask for and a check does not say, an identifier
+    given twice, a chapter that is missing, failed, stale, not wholly run, without claims, or
+    without one that the register gives it.
 
     Parameters
     ----------
@@ -279,6 +306,7 @@ def problems(root: Path, out: Path | None = None, names: Iterable[str] = ()) -> 
             continue
         if not claims:
             lines.append(f"{chapter.name}: carries no claim")
+        lines += coverage.lacking(root, chapter.name, claims)
         for claim in claims:
             name = claim["id"]
             if name in seen:
@@ -333,4 +361,4 @@ def _wrong(claim: dict[str, Any]) -> list[str]:
         for control in claim["controls"]
         if not control["flipped"]
     ]
-    return lines
+    return lines + [f"{name}: {words}" for words in card.unsaid(claim)]

@@ -128,16 +128,17 @@ def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         page = app.builder.get_relative_uri(docname, name(claim))
         return f"{page}#claim-{quote(claim['id'].lower())}"
 
-    claims = books.ledger(_root(app))["claims"]
+    book = books.ledger(_root(app))
+    claims, waiting = book["claims"], book["planned"]
     claims.sort(key=lambda claim: place.get(name(claim), len(place)))  # as the book goes
     for node in shown:
         if node["table"] == "claims":
             mine = [claim for claim in claims if claim["paper"] == node["paper"]]
             table = tables.claims(mine, link, lambda c: app.env.titles[f"notebooks/{c}"].astext())
         elif node["table"] == "ledger":
-            table = tables.ledger(claims, link)
+            table = tables.ledger(claims, waiting, link)
         else:
-            table = tables.verdicts(claims)
+            table = tables.verdicts([*claims, *waiting])
         node.replace_self(_raw(table))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..claims import card
-from . import reruns
+from . import coverage, reruns
 
 __all__ = ["again", "apart", "claims", "ledger", "verdicts"]
 
@@ -26,49 +26,64 @@ def _address(words: str) -> str:
     return html.escape(words if not re.match(r"\s*\w+:", words) else "#", quote=True)
 
 
-def ledger(claims: list[dict[str, Any]], link: Callable[[dict[str, Any]], str]) -> str:
-    """Return the ledger: a row a claim, with its checks and controls.
+def ledger(
+    claims: list[dict[str, Any]],
+    waiting: list[dict[str, Any]],
+    link: Callable[[dict[str, Any]], str],
+) -> str:
+    """Return the ledger: a row a claim, with its checks and controls, grouped by paper.
 
     Parameters
     ----------
-    claims : list of dict
-        Records, as :func:`mflib.book.ledger.ledger` gives them.
+    claims, waiting : list of dict
+        Records and what is planned, as :func:`mflib.book.ledger.ledger` gives them.
     link : callable
         Returns the address of the place where a claim is argued.
     """
-    rows = []
-    for claim in claims:
-        sign, word, colour = card.badge(claim)
-        checks = "".join(
-            f"<div>{card.mathematics(c['name'])}: "
-            f"<b>{card.mathematics(card.predicted(c))}</b></div>"
-            f"<div>{card.mathematics(card.measured(c))}</div>"
-            for c in claim["checks"]
-        )
-        controls = "".join(
-            f"<div>{'✓' if c['flipped'] else '✗'} {card.mathematics(c['name'])}</div>"
-            for c in claim["controls"]
-        )
-        rows.append(
-            f'<tr class="mf-{colour}"><td data-label="verdict"><span class="mf-badge">'
-            f"{sign} {word}</span></td>"
-            f'<td data-label="claim"><a href="{_address(link(claim))}">'
-            f"{html.escape(claim['id'])}</a></td>"
-            f'<td data-label="statement">{card.mathematics(claim["statement"])}'
-            f'<div class="mf-where">{html.escape(claim["paper"])}, '
-            f"{card.mathematics(claim['where'])}; {html.escape(claim['kind'])}</div></td>"
-            f'<td data-label="predicted, and measured [99.9 %]"><div class="mf-pairs">'
-            f"{checks}</div></td>"
-            f'<td data-label="controls that flipped ✓">{controls or "–"}</td></tr>'
+    bodies = []
+    for paper, (measured, planned) in coverage.by_paper(claims, waiting).items():
+        rows = "".join(_row(claim, link(claim)) for claim in measured)
+        rows += "".join(_row(claim, None) for claim in planned)
+        bodies.append(
+            f'<tbody><tr class="mf-group"><th colspan="5">{html.escape(paper)}: '
+            f"{coverage.counted(measured, planned)} claims measured</th></tr>{rows}</tbody>"
         )
     return (
         '<div class="mf-ledger tex2jax_process">'
+        f"<p><b>{coverage.counted(claims, waiting)}</b> claims measured; "
+        "the others are planned and shown as <i>not run</i>.</p>"
         '<p><label>Show only rows with <input type="search" id="mf-filter" '
         'placeholder="refuted, lu2020, rate ..."></label> <span id="mf-count"></span></p>'
         "<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>"
-        '<th><span class="mf-pairs"><span>predicted</span><span>measured [99.9 %]</span></span>'
-        "</th><th>controls</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<th><span class="mf-pairs"><span>predicted</span><span>{card.MEASURED}</span></span>'
+        f"</th><th>controls</th></tr></thead>{''.join(bodies)}</table></div>"
+    )
+
+
+def _row(claim: dict[str, Any], address: str | None) -> str:
+    sign, word, colour = card.badge(claim)
+    checks = "".join(
+        f"<div>{card.mathematics(c['name'])}: "
+        f"<b>{card.mathematics(card.predicted(c))}</b></div>"
+        f"<div>{card.mathematics(card.measured(c))}</div>"
+        for c in claim["checks"]
+    )
+    controls = "".join(
+        f"<div>{'✓' if c['flipped'] else '✗'} {card.mathematics(c['name'])}</div>"
+        for c in claim["controls"]
+    )
+    name = html.escape(claim["id"])
+    if address:
+        name = f'<a href="{_address(address)}">{name}</a>'
+    return (
+        f'<tr class="mf-{colour}"><td data-label="verdict"><span class="mf-badge">'
+        f'{sign} {word}</span></td><td data-label="claim">{name}</td>'
+        f'<td data-label="statement">{card.mathematics(claim["statement"])}'
+        f'<div class="mf-where">{html.escape(claim["paper"])}, '
+        f"{card.mathematics(claim['where'])}; {html.escape(claim['kind'])}</div></td>"
+        f'<td data-label="predicted, and {card.MEASURED}"><div class="mf-pairs">'
+        f"{checks}</div></td>"
+        f'<td data-label="controls that flipped ✓">{controls or "–"}</td></tr>'
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 from conftest import ROOT, cell, notebook, small_checkout
 
 from mflib.book import chapters, inputs
+from mflib.claims import register
 
 
 def marks(checkout):
@@ -111,13 +112,23 @@ def test_the_records_that_a_chapter_reads_count(checkout):
 
 def test_the_rows_of_the_register_that_a_chapter_names_count(checkout):
     checkout("one", id="A-1"), checkout("two", id="A-2")
-    register = checkout.root / "book" / "claims.csv"
-    register.parent.mkdir()
-    register.write_text("id,statement\nA-1,one\nA-2,two\n")
+    path = checkout.root / "book" / "claims.csv"
+    path.parent.mkdir()
+    rows = (
+        ",".join(register.COLUMNS)
+        + "\n"
+        + "".join(f"A-{i},lu2020,here,rate,It falls.,derived,one\n" for i in (1, 2))
+    )
+    path.write_text(rows)
     before = marks(checkout)
-    register.write_text("id,statement\nA-1,one\nA-2,other\nA-3,new\n")
+    path.write_text(
+        rows.replace("A-2,lu2020,here", "A-2,lu2020,there") + "A-3,a,b,rate,c,beyond,\n"
+    )
     after = marks(checkout)
     assert after["one"] == before["one"] and after["two"] != before["two"]
+    path.write_text("no register")
+    with pytest.raises(chapters.ChapterError, match="the first line must be"):
+        marks(checkout)
 
 
 def test_parameters_code_and_prose_count(checkout):

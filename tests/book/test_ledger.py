@@ -156,10 +156,11 @@ MANY = """from mflib.claims import Claim, Identity
 claim = Claim("X-1", paper="lu2020", where="here", kind="identity", statement="So.", seed=seed)
 first = claim.predict(Identity("first", tolerance=1e-3))
 second = claim.predict(Identity("second", tolerance=1e-3))
-first.measure({0})
-second.measure({1})
-first.control("2", broke="1").measure(1.0)
-second.control("3", broke="1").measure({2})
+one, two, broken, three = {0}, {1}, 1.5, {2}
+first.measure(one)
+second.measure(two)
+first.control("2", broke="1").measure(broken)
+second.control("3", broke="1").measure(three)
 claim"""
 
 

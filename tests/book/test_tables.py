@@ -52,7 +52,7 @@ def test_nothing_from_a_record_becomes_markup(record, kind):
     bad = spoilt(record)
     address = 'page.html#"><script>'
     text = {
-        "ledger": lambda: tables.ledger([bad], lambda claim: address),
+        "ledger": lambda: tables.ledger([bad], [bad], lambda claim: address),
         "verdicts": lambda: tables.verdicts([bad]),
         "claims": lambda: tables.claims([bad], lambda claim: address, lambda chapter: BAD),
         "again": lambda: tables.again(
@@ -72,13 +72,13 @@ def test_nothing_from_a_record_becomes_markup(record, kind):
 
 def test_an_address_with_a_scheme_leads_nowhere(record):
     for address in ("javascript:alert(1)", " JavaScript:alert(1)", "data:text/html,x"):
-        text = tables.ledger([record], lambda claim, a=address: a)
+        text = tables.ledger([record], [], lambda claim, a=address: a)
         assert Tags(text).addresses == ["#"]
 
 
 def test_the_words_of_neighbouring_cells_are_not_glued(record):
     for text in (
-        tables.ledger([record], lambda claim: "#"),
+        tables.ledger([record], [], lambda claim: "#"),
         tables.claims([record], lambda claim: "#", lambda chapter: "Title"),
     ):
         words = re.split(r"\s+", re.sub(r"<[^<]+?>", "", tables.apart(text)))
