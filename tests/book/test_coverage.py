@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import cell, notebook
 
-from mflib.book import chapters, coverage, ledger
+from mflib.book import chapters, coverage, inputs, ledger
 from mflib.book.cli import main
 from mflib.claims import Claim, Identity, register
 
@@ -104,7 +104,7 @@ def test_the_fingerprint_follows_a_chapters_own_rows_alone(planned):
 
     def mark(text):
         table.write_text(text)
-        return chapters.fingerprint(chapter, {})
+        return inputs.fingerprint(chapter, {})
 
     before = mark(REGISTER)
     assert mark(REGISTER + "LU-C,lu2020,here,rate,More.,printed,\n") == before
