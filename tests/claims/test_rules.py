@@ -660,6 +660,13 @@ def test_a_table_of_pairs_is_decided_as_a_family():
     assert paired_family([weak]) == [1] and paired_family([weak] + [[]] * 7)[0] == 0
 
 
+def test_students_decision_needs_the_sign_flips_too():
+    pairs = [1.2, 0.3, 1.7, 0.4, 1.5, -0.4, 2.5, -0.1]
+    found = paired(pairs)
+    assert found.student < 0.04 and found.flips == 0.0625 == found.p
+    assert paired_family([pairs]) == [0] and paired_family([pairs], alone=0.07) == [1]
+
+
 @pytest.mark.parametrize(
     ("sides", "found"),
     [
