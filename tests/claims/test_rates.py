@@ -7,7 +7,7 @@ import pytest
 from given import SIZES, measured, outcome, power_law, verdict
 
 from mflib.claims import Claim, ClaimError, Rate
-from mflib.claims.intervals import power_factor
+from mflib.claims.intervals import change_probability, power_factor
 
 X = SIZES / SIZES[0]
 
@@ -318,6 +318,17 @@ def test_the_power_is_counted_from_the_prediction_and_shown_rounded_up():
     assert expected <= found.details["power"] < expected + 0.011
     shifted = outcome(geometric(-0.48), SIZES, errors)
     assert shifted.details["power"] == found.details["power"]
+
+
+@pytest.mark.parametrize(("noise", "exponent"), [(0.1, -0.5), (0.02, -0.45)])
+def test_a_rerun_may_change_a_slope_by_its_middle_or_by_its_end(noise, exponent):
+    found = outcome(geometric(), SIZES, power_law(exponent, noise=noise))
+    parts = [
+        change_probability(interval, (-0.5 - tol, -0.5 + tol), 24)
+        for interval, tol in ((found.interval, 0.06), (found.details["end_interval"], 0.18))
+    ]
+    assert found.details["change"] == pytest.approx(max(parts)) and max(parts) > 0.01
+    assert (parts[1] > parts[0]) == (exponent == -0.5)  # each of them decides once
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
