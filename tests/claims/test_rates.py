@@ -260,6 +260,14 @@ def test_a_single_vanishing_error_does_not_stop_an_average():
     assert "other" not in found.details  # there is no geometric mean to compare with
 
 
+@pytest.mark.parametrize("statistic", ["rms", "mean"])
+def test_an_average_that_rests_on_one_seed_has_no_finite_interval(statistic):
+    errors = power_law(-0.5)
+    errors[1:, 2] = 0.0  # without the first seed this average vanishes
+    found = outcome(Rate("e", -0.5, statistic=statistic), SIZES, errors)
+    assert found.verdict == "inconclusive" and "not finite" in found.reason
+
+
 def test_a_factor_of_eight_is_not_missed_by_rounding():
     sizes = 0.3 * 0.5 ** np.arange(4)
     sizes[-1] = np.nextafter(sizes[0] / 8, 1)
