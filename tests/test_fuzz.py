@@ -27,6 +27,10 @@ from scipy import stats
 
 import mflib
 from mflib.blocks import Block, MatrixBlock, NeuronBlock
+from mflib.chen2024.network import ScaledResNet
+from mflib.chen2024.sign_teacher import SignTeacher
+from mflib.chen2024.sphere_kernel import Spectrum
+from mflib.chen2024.training import Particles, TrainingFlow
 from mflib.lu2020 import descent, sorted_network, wasserstein_flow
 from mflib.lu2020.algorithm_one import RULES
 from mflib.measures import LayeredMeasure
@@ -69,7 +73,10 @@ def doors():
 class Zoo:
     """Good arguments: consistent among themselves for one block."""
 
-    def __init__(self, which: int) -> None:
+    def __init__(self, which: int, room: str = "") -> None:
+        self.room = room
+        self.data = randn(3, 2), randn(3, seed=1)
+        self.trained = Particles.start(randn(3, 4, 5, seed=7), randn(4, 4, seed=8))
         self.block = (NeuronBlock(2), MatrixBlock(2), NeuronBlock(2, "sin"))[which % 3]
         self.sizes = SIZES | dict(k=self.block.k)
         k, L = self.block.k, 3
@@ -105,7 +112,14 @@ class Zoo:
             "Problem": lambda: self.problem,
             "WassersteinFlow": lambda: self.flow,
             "GradientFlow": lambda: self.flow,
-            "Particles": lambda: self.particles,
+            "Particles": lambda: self.trained if self.room == "chen2024" else self.particles,
+            "SignTeacher": lambda: SignTeacher.sample(2, generator(), ridges=2),
+            "TrainingFlow": lambda: TrainingFlow(ScaledResNet(2), randn(3, 2), randn(3, seed=1)),
+            "ScaledResNet": lambda: ScaledResNet(2),
+            "Spectrum": lambda: Spectrum("tanh"),
+            "Sequence[Pass]": lambda: (
+                [ScaledResNet(2).backward(self.trained.theta, self.trained.omega, *self.data)] * 4
+            ),
             "State": lambda: self.particles,
             "SortedNetwork": lambda: self.network,
             "Trajectory": lambda: self.trajectory,
@@ -225,7 +239,7 @@ def good(name, parameter, zoo, said, rng):
     if note == "list[Tensor]":
         from mflib.chen2024 import spirals
 
-        return spirals.initial(zoo.of_type("SpiralNet", ""), 1, generator())
+        return spirals.initial(zoo.of_type("SpiralNet", ""), generator(), (1,))
     if note == "Tree":
         return ((), ((),))
     if note == "list[Any]":
@@ -334,7 +348,7 @@ def trial(full: str, thing) -> list[str]:
     rng = random.Random(zlib.crc32(full.encode()))
     wrong, base, zoo = [], None, None
     for attempt in range(30):  # look for arguments that are right
-        zoo = Zoo(attempt)
+        zoo = Zoo(attempt, full.split(".")[0])
         if isinstance(thing, tuple):
             owner, method = thing
             try:

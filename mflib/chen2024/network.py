@@ -27,6 +27,8 @@ from ..arguments import (
     require_batch,
     require_broadcast,
     require_generator,
+    require_instance,
+    require_number,
     require_positive_int,
     require_tensor,
 )
@@ -141,8 +143,9 @@ class ScaledResNet:
         require_positive_int("dim", self.dim)
         activation(self.sigma)
         for name, value in (("alpha", self.alpha), ("beta", self.beta)):
-            scale = torch.as_tensor(value)
-            if not (torch.isfinite(scale).all() and (scale > 0).all()):
+            if not isinstance(value, Tensor):
+                require_number(name, value, above=0)
+            elif not (require_tensor(name, value, 0) > 0).all():
                 raise ValueError(f"{name}: expected positive scalings, got {value}")
 
     @cached_property
@@ -163,7 +166,9 @@ class ScaledResNet:
         )
         return alpha, beta
 
-    def _batches(self, theta: Tensor | None, omega: Tensor, x: Tensor, **more: Tensor) -> None:
+    def _batches(
+        self, theta: Tensor | None, omega: Tensor, x: Tensor, **more: Tensor
+    ) -> torch.Size:
         require_tensor("x", x, 2, last=self.dim)
         require_tensor("omega", omega, 2, last=self.predictor.k)
         given = {"x": x.shape[:-2], "omega": omega.shape[:-2]}
@@ -173,8 +178,17 @@ class ScaledResNet:
             given[name] = require_tensor(name, y, 1, last=x.shape[-2]).shape[:-1]
         for name, scale in (("alpha", self.alpha), ("beta", self.beta)):
             given[name] = scale.shape if isinstance(scale, Tensor) else ()
-        require_broadcast(**given)
         require_alike(x=x, theta=theta, omega=omega, **more)
+        return require_broadcast(**given)
+
+    def _particles(self, theta: Tensor | None, omega: Tensor, passed: Pass) -> None:
+        require_instance("passed", passed, Pass)
+        require_tensor("omega", omega, 2, last=self.predictor.k)
+        given = {"passed": passed.residual.shape[:-1], "omega": omega.shape[:-2]}
+        if theta is not None:
+            given["theta"] = require_tensor("theta", theta, 3, last=self.encoder.k).shape[:-3]
+        require_alike(passed=passed.residual, theta=theta, omega=omega)
+        require_broadcast(**given)
 
     def features(self, theta: Tensor | None, x: Tensor) -> Trajectory:
         r"""Return the states :math:`Z_l`, eq. (2); theta (..., L, M, 2d+1), x (..., n, d)."""
@@ -231,8 +245,8 @@ class ScaledResNet:
         TypeError, ValueError
             If an argument is malformed.
         """
-        self._batches(theta, omega, x, y=y)
-        trajectory = self.features(theta, x)
+        batch = self._batches(theta, omega, x, y=y)
+        trajectory = self.features(theta, x.expand(*batch, *x.shape[-2:]))
         z = trajectory.X[..., -1, :, :]
         residual = self.head(omega, z) - y
         uniform = torch.full_like(omega[..., 0], 1.0 / omega.shape[-2])
@@ -256,7 +270,9 @@ class ScaledResNet:
         (chen2024, eq. (14) and (11)), the first with a dimension for the layers.
         """
         alpha, beta = self.scales(1)
-        z = passed.output
+        z = require_instance("passed", passed, Pass).output
+        if z.shape[-1] != self.dim:
+            raise ValueError(f"passed: has states in dimension {z.shape[-1]}, not {self.dim}")
         mass = beta * passed.residual / passed.residual.shape[-1]
         return (
             NeuronSum(self.encoder, passed.states, passed.costates, (alpha * mass).unsqueeze(-2)),
@@ -268,13 +284,17 @@ class ScaledResNet:
 
         `probes` of shape (..., L, P, 2d+1), or (P, 2d+1) for the same in all layers.
         """
-        if probes.ndim < 3:
-            probes = probes.unsqueeze(-3)
-        return self.first_variation(passed)[0].value(probes)
+        phi = self.first_variation(passed)[0]
+        require_tensor("probes", probes, 2, last=self.encoder.k)
+        require_alike(passed=passed.residual, probes=probes)
+        return phi.value(probes.unsqueeze(-3) if probes.ndim < 3 else probes)
 
     def predictor_derivative(self, passed: Pass, probes: Tensor) -> Tensor:
         r"""Return :math:`\delta\hat L/\delta\tau` (eq. (11)) at probes (..., P, d+2): (..., P)."""
-        return self.first_variation(passed)[1].value(probes)
+        phi = self.first_variation(passed)[1]
+        require_tensor("probes", probes, 2, last=self.predictor.k)
+        require_alike(passed=passed.residual, probes=probes)
+        return phi.value(probes)
 
     def velocity(
         self, theta: Tensor | None, omega: Tensor, passed: Pass
@@ -304,6 +324,7 @@ class ScaledResNet:
         tuple of Tensor
             Shapes of theta and omega; None for a frozen encoder.
         """
+        self._particles(theta, omega, passed)
         encoder, predictor = self.first_variation(passed)
         dtheta = None if theta is None else -encoder.gradient(theta)
         return dtheta, -predictor.gradient(omega)
@@ -315,6 +336,7 @@ class ScaledResNet:
         b^\top (\alpha^2 G_1 + G_2)\, b` (chen2024, Theorem 4.1); `passed` is from
         :meth:`backward` at the same particles.
         """
+        self._particles(theta, omega, passed)
         gram = gram_predictor(self.predictor, omega, passed)
         if theta is None:
             return gram
