@@ -283,3 +283,32 @@ def test_bad_input_is_named():
         gelbrich(p[0], torch.eye(2).double(), randn(3), torch.eye(2).double())
     with pytest.raises(ValueError, match="points: holds NaN"):
         moments(p / 0)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e-7, 1e-11])
+def test_gelbrich_of_a_dilation_has_no_cancellation(size):
+    S = covariance(6, seed=3)
+    zero = torch.zeros(6, dtype=DOUBLE)
+    found = gelbrich(zero, (1 + size) ** 2 * S, zero, S)
+    torch.testing.assert_close(found, size * S.trace().sqrt(), rtol=1e-4, atol=0)
+
+
+def test_gelbrich_of_a_law_and_itself_is_zero_to_rounding():
+    S, m = covariance(4, 5, seed=3), randn(4, 5)
+    assert (gelbrich(m, S, m, S) < 1e-13).all()
+
+
+def test_gelbrich_bounds_the_distance_of_laws_that_are_nearly_equal():
+    p = randn(40, 3)
+    for size in (1e-3, 1e-6, 1e-9):
+        q = p + size * randn(40, 3, seed=1)
+        near, far = gelbrich(*moments(p), *moments(q)), wasserstein(p, q)
+        assert 0 < near <= far * (1 + 1e-6) and near > 0.05 * far
+
+
+def test_atoms_far_out_do_not_spoil_the_plan_of_near_ones():
+    p = torch.tensor([[0.0, 0], [1, 0], [1e8, 0]], dtype=DOUBLE)
+    q = torch.tensor([[0.5, 0], [1.5, 0], [1e8, 1.0]], dtype=DOUBLE)
+    m, n = torch.tensor([[0.25, 0.25, 0.5], [0.125, 0.375, 0.5]], dtype=DOUBLE)
+    assert float(wasserstein(p, q, m, n)) ** 2 == pytest.approx(0.875, rel=1e-12)
+    assert float(wasserstein(p, q)) ** 2 == pytest.approx(1.5 / 3, rel=1e-12)
