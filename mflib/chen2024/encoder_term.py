@@ -1,4 +1,4 @@
-r"""The moving encoder's part of the Rademacher complexity of two KL balls (chen2024)."""
+r"""What a moving encoder adds to the Rademacher complexity of a KL ball (chen2024)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def _require_flat(**matrices: Tensor) -> None:
 
 @dataclass(frozen=True)
 class EncoderTerm:
-    r"""What :func:`encoder_term` finds.
+    r"""The maximum of the bilinear form B of :func:`encoder_term`, and where it is attained.
 
     Attributes
     ----------
     value : Tensor
-        The (local) maximum of B, shape (B,).
+        The maximum, a local one, for every sign vector, shape (draws,).
     norm : Tensor
         Operator norm of :math:`\frac1n\sum_i\epsilon_i\,\phi_i\otimes\psi_i`, shape
-        (B,); the value tends to 2 r times it as r falls.
+        (draws,); the value tends to 2 r times it as r falls.
     u, a : Tensor
-        Mean outer weights of the maximisers times their mass, encoder (B, M, d) and head
-        (B, M).
+        Mean outer weights of the maximisers times their mass, encoder (draws, M, d) and
+        head (draws, M).
     """
 
     value: Tensor
@@ -66,7 +66,7 @@ def encoder_term(
     Parameters
     ----------
     signs : Tensor
-        Shape (B, n).
+        Sign vectors :math:`\epsilon`, shape (draws, n).
     x : Tensor
         Shape (n, d).
     encoder, head : Tensor
@@ -100,13 +100,13 @@ def encoder_term(
     slope = 1.0 - torch.tanh(x @ w.T + head[:, -1]) ** 2
     value = torch.tanh(x @ encoder[:, :-1].T + encoder[:, -1])
 
-    def to_head(u: Tensor) -> Tensor:  # (B, M, d), summed over particles -> (B, M)
+    def to_head(u: Tensor) -> Tensor:  # (draws, M, d), summed over particles -> (draws, M)
         return ((slope.T @ (eps * (value @ u))) * w).sum(-1)
 
-    def to_encoder(t: Tensor) -> Tensor:  # (B, M), summed over particles -> (B, M, d)
+    def to_encoder(t: Tensor) -> Tensor:  # (draws, M), summed over particles -> (draws, M, d)
         return value.T @ (eps * (slope @ (t[..., None] * w)))
 
-    def pull(y: Tensor) -> Tensor:  # D Phi D y, on (B, n, d)
+    def pull(y: Tensor) -> Tensor:  # D Phi D y, on (draws, n, d)
         return eps * ((eps * y).flatten(1) @ phi).unflatten(1, x.shape)
 
     # leading singular pair: power iteration on the (n d x n d) Gram matrices
@@ -151,8 +151,8 @@ def encoder_difference(
     encoder, head : Tensor
         Inner particles, shapes (M, d + 1).
     u, a : Tensor
-        Mean outer weights times mass, as :class:`EncoderTerm` has them, shapes (B, M, d)
-        and (B, M).
+        Mean outer weights times mass, as :class:`EncoderTerm` has them, shapes
+        (draws, M, d) and (draws, M).
     alpha : float
         The encoder's scale.
     steps : int
@@ -161,7 +161,7 @@ def encoder_difference(
     Returns
     -------
     Tensor
-        Shape (B, n).
+        Shape (draws, n).
 
     Raises
     ------
