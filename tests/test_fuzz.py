@@ -20,6 +20,7 @@ import re
 import warnings
 import zlib
 
+import numpy as np
 import pytest
 import torch
 from problems import generator, randn
@@ -196,7 +197,11 @@ def good(name, parameter, zoo, said, rng):
         return zoo.of_type(note, name)
     except KeyError:
         pass
-    if name in ("velocity", "f", "df", "d2f", "function", "complexity"):
+    if name == "complexity":
+        return lambda r: 0.5 * math.sqrt(r)
+    if note == "np.ndarray":
+        return np.array([1.0, 0.5, 0.25])
+    if name in ("velocity", "f", "df", "d2f", "function"):
         return zoo.flow.velocity if name == "velocity" else torch.tanh
     if name == "state":
         return zoo.particles
