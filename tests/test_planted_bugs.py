@@ -58,7 +58,7 @@ ADJOINT = mflib.ode.adjoint
 
 
 def sign_of_the_adjoint(block, trajectory, p1):
-    class Flipped:
+    class Flipped(mflib.blocks.Block):
         def vjp(self, *arguments):
             return -block.vjp(*arguments)
 
