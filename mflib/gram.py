@@ -161,7 +161,16 @@ def gram_encoder_profile(
 def gram_encoder(block: NeuronBlock, theta: Tensor, passed: Pass) -> Tensor:
     r"""Return :math:`G_1(\tau, \nu)` (chen2024, eq. (19)), shape (..., n, n), the mean over layers.
 
-    Arguments as in :func:`gram_encoder_profile`, whose example has the mean 13.75.
+    The example of :func:`gram_encoder_profile` has the mean 13.75.
+
+    Parameters
+    ----------
+    block : NeuronBlock
+        A layer's neuron.
+    theta : Tensor
+        Particles of every layer, shape (..., L, M, 2d+1), mass 1/M each.
+    passed : Pass
+        States and adjoints at the same particles.
     """
     return gram_encoder_profile(block, theta, passed).mean(-3)
 

@@ -138,7 +138,17 @@ def log_ratio_of_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
 def kl_from_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
     r"""Return :math:`KL(T_\#\gamma\|\gamma)` from points x of :math:`\gamma = N(0, I)`.
 
-    Arguments as in :func:`log_ratio_of_map`; returns shape (...).
+    Parameters
+    ----------
+    start, end : Tensor
+        The points x and T(x), shape (..., N, k).
+    jacobian : Tensor
+        :math:`\nabla T(x)`, shape (..., N, k, k).
+
+    Returns
+    -------
+    Tensor
+        Shape (...).
 
     Examples
     --------

@@ -41,7 +41,9 @@ from mflib.sampling import gaussian_measure, wave_measure
 
 #: Mutants of one parameter.
 TRIES = int(os.environ.get("FUZZ", "5"))
-SIZES = dict(n=3, d=2, d1=2, N=4, M=4, L=3, P=3, A=4, B=4, K=4, S=1, T=5, R=4, m=3, k=5, c=1)
+SIZES = dict(
+    n=3, d=2, d1=2, N=4, M=4, L=3, P=3, A=4, B=4, K=4, S=1, T=5, R=4, m=3, k=5, c=1, draws=2
+)
 #: Not mathematics, or the checks themselves. A Block's methods are kernels behind the door.
 OUTSIDE = ("claims", "book", "cifar", "__main__", "arguments", "provenance")
 #: Where faults are still known; a name goes when they are mended.
@@ -74,7 +76,24 @@ def doors():
 #: What a tensor holds.
 KINDS = ("normal", "law", "definite", "unit", "share", "density")
 #: Doors for which the zoo finds no good arguments; nothing is mutated there.
-WITHOUT = {"gradient_flow.descend", "lu2020.sorted_network.SortedNetwork.take"}
+WITHOUT = {
+    "gradient_flow.descend",
+    "lu2020.sorted_network.SortedNetwork.take",
+    # structures that the zoo does not draw: orthonormal rows, tangents, samples and tests
+    # that fit together, targets within reach, the parameters of a net, a block of one output
+    "chen2024.interpolant.gaussian_mixture_kl",
+    "chen2024.interpolant.interpolation_trial",
+    "chen2024.local_rademacher.kl_supremum",
+    "chen2024.local_rademacher.local_trial",
+    "chen2024.sign_teacher.SignTeacher",
+    "chen2024.sphere_kernel.Spectrum.collision",
+    "chen2024.spirals.adam",
+    "chen2024.spirals.errors",
+    "chen2024.spirals.predict",
+    "chen2024.spirals.train_spirals",
+    "gram.gram_predictor",
+    "kernels.resolving_nodes",
+}
 
 
 class Zoo:

@@ -197,6 +197,10 @@ def spectral_formula(
         _array(name, value)
         for name, value in (("eigenvalues", eigenvalues), ("multiplicity", multiplicity))
     )
+    if multiplicity.shape not in ((), (1,), eigenvalues.shape):
+        raise ValueError(
+            f"multiplicity: shape {multiplicity.shape} does not fit {eigenvalues.shape}"
+        )
     total = (multiplicity * np.minimum(square, size * eigenvalues)).sum()
     return math.sqrt(2.0 / n * total)
 
@@ -235,6 +239,7 @@ def worst_interpolant(kernel: Tensor, cross: Tensor, test: Tensor, y: Tensor, si
     require_number("size", size, above=0)
     _matrix("kernel", require_symmetric("kernel", kernel))
     _matrix("cross", require_tensor("cross", cross, 2, last=len(kernel)))
+    require_alike(kernel=kernel, cross=cross, test=test, y=y)
     require_tensor("test", require_symmetric("test", test), 2, last=len(cross))
     require_tensor("y", y, 1, last=len(kernel))
     solved, info = torch.linalg.solve_ex(kernel, torch.cat([cross.mT, y[:, None]], 1))

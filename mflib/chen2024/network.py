@@ -191,8 +191,17 @@ class ScaledResNet:
         require_broadcast(**given)
 
     def features(self, theta: Tensor | None, x: Tensor) -> Trajectory:
-        r"""Return the states :math:`Z_l`, eq. (2); theta (..., L, M, 2d+1), x (..., n, d)."""
+        r"""Return the states :math:`Z_l`, eq. (2).
+
+        Parameters
+        ----------
+        theta : Tensor or None
+            Shape (..., L, M, 2d+1).
+        x : Tensor
+            Shape (..., n, d).
+        """
         require_tensor("x", x, 2, last=self.dim)
+        require_alike(x=x, theta=theta)
         if theta is None:
             none = x.new_zeros(0, 1, 0, self.encoder.k)
             return Trajectory(
@@ -207,18 +216,45 @@ class ScaledResNet:
         return flow(self.encoder, LayeredMeasure(theta, weights), x, layers)
 
     def head(self, omega: Tensor, z: Tensor) -> Tensor:
-        r"""Return :math:`\beta \int h(z, \omega)\, d\tau(\omega)`, shape (..., n)."""
+        r"""Return :math:`\beta \int h(z, \omega)\, d\tau(\omega)`, shape (..., n).
+
+        Parameters
+        ----------
+        omega : Tensor
+            Shape (..., K, d+2).
+        z : Tensor
+            States, shape (..., n, d).
+        """
+        require_tensor("z", z, 2, last=self.dim)
         k = require_tensor("omega", omega, 2, last=self.predictor.k).shape[-2]
+        require_alike(omega=omega, z=z)
+        require_broadcast(omega=omega.shape[:-2], z=z.shape[:-2])
         uniform = torch.full((k,), 1.0 / k, dtype=omega.dtype)
         return self.scales(1)[1] * self.predictor.field(z, omega, uniform)[..., 0]
 
     def predict(self, theta: Tensor | None, omega: Tensor, x: Tensor) -> Tensor:
-        r"""Return :math:`f_{\tau,\nu}(x_i)`, eq. (6), shape (..., n)."""
+        r"""Return :math:`f_{\tau,\nu}(x_i)`, eq. (6), shape (..., n).
+
+        Parameters
+        ----------
+        theta, omega : Tensor
+            Shapes (..., L, M, 2d+1) and (..., K, d+2).
+        x : Tensor
+            Shape (..., n, d).
+        """
         self._batches(theta, omega, x)
         return self.head(omega, self.features(theta, x).X[..., -1, :, :])
 
     def loss(self, theta: Tensor | None, omega: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        r"""Return :math:`\hat L = \frac1{2n} \sum_i (f(x_i) - y_i)^2`, shape (...)."""
+        r"""Return :math:`\hat L = \frac1{2n} \sum_i (f(x_i) - y_i)^2`, shape (...).
+
+        Parameters
+        ----------
+        theta, omega : Tensor
+            Shapes (..., L, M, 2d+1) and (..., K, d+2).
+        x, y : Tensor
+            Shapes (..., n, d) and (..., n).
+        """
         self._batches(theta, omega, x, y=y)
         return squared_loss(self.predict(theta, omega, x) - y)
 
@@ -290,7 +326,15 @@ class ScaledResNet:
         return phi.value(probes.unsqueeze(-3) if probes.ndim < 3 else probes)
 
     def predictor_derivative(self, passed: Pass, probes: Tensor) -> Tensor:
-        r"""Return :math:`\delta\hat L/\delta\tau` (eq. (11)) at probes (..., P, d+2): (..., P)."""
+        r"""Return :math:`\delta\hat L/\delta\tau` (eq. (11)) at probes, shape (..., P).
+
+        Parameters
+        ----------
+        passed : Pass
+            From :meth:`backward`.
+        probes : Tensor
+            Shape (..., P, d+2).
+        """
         phi = self.first_variation(passed)[1]
         require_tensor("probes", probes, 2, last=self.predictor.k)
         require_alike(passed=passed.residual, probes=probes)
@@ -333,8 +377,14 @@ class ScaledResNet:
         r"""Return :math:`\alpha^2 G_1 + G_2` of the energy identity, shape (..., n, n).
 
         Along the training flow :math:`\frac{d\hat L}{dt} = -\frac{\beta^2}{n^2}\,
-        b^\top (\alpha^2 G_1 + G_2)\, b` (chen2024, Theorem 4.1); `passed` is from
-        :meth:`backward` at the same particles.
+        b^\top (\alpha^2 G_1 + G_2)\, b` (chen2024, Theorem 4.1).
+
+        Parameters
+        ----------
+        theta, omega : Tensor
+            Shapes (..., L, M, 2d+1) and (..., K, d+2).
+        passed : Pass
+            From :meth:`backward` at the same particles.
         """
         self._particles(theta, omega, passed)
         gram = gram_predictor(self.predictor, omega, passed)
