@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from .checks import ClaimError
+from .evidence import ClaimError
 
 __all__ = ["CLASSES", "COLUMNS", "PRIVATE", "Entry", "find", "look_up", "read"]
 
