@@ -23,7 +23,7 @@ __all__ = ["new"]
 #: The code of each kind: constructor, what is measured, and the picture.
 _CODE = {
     "rate": (
-        'Rate("the error, in words", slope=-1.0, over="n")',
+        'Rate("the error, in words", slope=-1.0, over="n", competing=-0.5)',
         """sizes = [16, 32, 64, 128]
 
 
