@@ -22,11 +22,12 @@ help:
 	@echo "make test-site  drive the rendered site in a headless browser"
 	@echo "make clean      remove what the build made (the environment stays)"
 
-$(STAMP): requirements.txt pyproject.toml
+# torch comes without hashes: which of its files is right depends on the machine
+$(STAMP): requirements-hashes.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-hashes.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

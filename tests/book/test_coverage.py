@@ -6,9 +6,9 @@ import pytest
 import torch
 from conftest import cell, notebook
 
-from mflib.book import chapters, coverage, ledger
+from mflib.book import chapters, coverage, inputs, ledger
 from mflib.book.cli import main
-from mflib.claims import Claim, Identity, register
+from mflib.claims import Claim, Counterexample, Identity, register
 
 REGISTER = (
     ",".join(register.COLUMNS)
@@ -41,6 +41,8 @@ def executed(checkout, name, *ids):
             check = claim.predict(Identity("1 = 1", tolerance=1e-12))
             check.measure(one, one * 1)
             check.control("2", broke="1 = 1").measure(2 * one, one)
+        else:
+            claim.predict(Counterexample("two", "two is one", "=="))
         shown = cell("claim") | {
             "outputs": [
                 {"output_type": "display_data", "data": {}, "metadata": {"mflib": claim.record()}}
@@ -110,7 +112,7 @@ def test_the_fingerprint_follows_a_chapters_own_rows_alone(planned):
 
     def mark(text):
         table.write_text(text)
-        return chapters.fingerprint(chapter, {})
+        return inputs.fingerprint(chapter, {})
 
     before = mark(REGISTER)
     assert mark(REGISTER + "LU-C,lu2020,here,rate,More.,printed,\n") == before
