@@ -107,7 +107,14 @@ def pairings(
     problem: Problem, rho: LayeredMeasure, direction: Direction, bumps: Tensor, layer: int,
     form: str = "printed",
 ) -> Tensor:
-    r"""Return :math:`\langle \frac{\delta E}{\delta\rho}, \delta\nu\rangle` for several bumps.
+    r"""Return what each datum adds to :math:`\langle \frac{\delta E}{\delta\rho}, \delta\nu\rangle`.
+
+    .. math::
+
+        \int \varphi(t)\, p_i(t)\cdot\int f(X_i(t), \theta)\, \delta\nu(d\theta, t)\, dt
+
+    for several bumps; the pairing is the mean over the data measure. As a bump narrows
+    this tends to :math:`-|p_i(t_\ast)|^2`.
 
     Parameters
     ----------
@@ -127,7 +134,7 @@ def pairings(
     Returns
     -------
     Tensor
-        Shape (..., W).
+        Shape (..., W, n).
 
     Raises
     ------
@@ -137,8 +144,8 @@ def pairings(
     _form(form)
     if not 0 <= layer < rho.layers:
         raise ValueError(f"layer: {layer} is none of the {rho.layers} layers")
-    trajectory, costate = problem.adjoint(rho)
-    X, p = trajectory.stages[..., 0, :, :], costate.stages[..., 0, :, :]
+    seen = problem.backward(rho)
+    X, p = seen.states, seen.costates
     share = rho.weights / rho.depth_density.unsqueeze(-1)
     theta = rho.theta
     if form == "printed":
@@ -147,5 +154,4 @@ def pairings(
     change = problem.block.field(
         X, direction.theta.unsqueeze(-3), direction.weights.unsqueeze(-2)
     ) - problem.block.field(X, theta, share)
-    by_layer = torch.einsum("...lid,...lid,i->...l", p, change, problem.mass)
-    return by_layer @ bumps.mT / rho.layers
+    return bumps @ (p * change).sum(-1) / rho.layers

@@ -21,7 +21,9 @@ from ..blocks import MatrixBlock
 from ..measures import LayeredMeasure
 from ..problem import Problem
 
-__all__ = ["Dissipation", "dissipation", "dissipation_bounds", "tangent_gram"]
+__all__ = [
+    "Dissipation", "dissipation", "dissipation_bounds", "smallest_eigenvalues", "tangent_gram",
+]
 
 
 class Dissipation(NamedTuple):
@@ -101,7 +103,14 @@ def tangent_gram(problem: Problem, rho: LayeredMeasure) -> Tensor:
     return products * ((X @ X.mT) * root[:, None] * root).unsqueeze(-3)
 
 
-def dissipation_bounds(problem: Problem, rho: LayeredMeasure) -> Dissipation:
+def smallest_eigenvalues(problem: Problem, rho: LayeredMeasure) -> Tensor:
+    r"""Return :math:`\min_i\lambda_{\min}(K^i_l)` of every layer, shape (..., L), never below 0."""
+    return torch.linalg.eigvalsh(tangent_gram(problem, rho))[..., 0].amin(-1).clamp_min(0.0)
+
+
+def dissipation_bounds(
+    problem: Problem, rho: LayeredMeasure, eigenvalues: Tensor | None = None
+) -> Dissipation:
     r"""Return D and the two sides of a Polyak-Lojasiewicz inequality.
 
     .. math::
@@ -120,6 +129,9 @@ def dissipation_bounds(problem: Problem, rho: LayeredMeasure) -> Dissipation:
         With a :class:`~mflib.blocks.MatrixBlock` and one Euler step a layer.
     rho : LayeredMeasure
         The law.
+    eigenvalues : Tensor, optional
+        Used in place of the law's own, shape (..., L): what the inequality would say if
+        the law had the spread of another one. Nothing then makes it true.
 
     Returns
     -------
@@ -131,11 +143,11 @@ def dissipation_bounds(problem: Problem, rho: LayeredMeasure) -> Dissipation:
     TypeError
         If the block is no matrix block.
     """
-    trajectory, costate = problem.adjoint(rho)
+    seen = problem.backward(rho)
     m, layers = rho.depth_density, rho.layers
-    least = torch.linalg.eigvalsh(tangent_gram(problem, rho))[..., 0].amin(-1).clamp_min(0.0)
-    squared = (costate.p[..., 1:, :, :].square().sum(-1) * problem.mass).sum(-1)
-    slopes = problem.block.jacobian(trajectory.stages, trajectory.theta)
+    least = smallest_eigenvalues(problem, rho) if eigenvalues is None else eigenvalues
+    squared = (seen.costates.square().sum(-1) * problem.mass).sum(-1)
+    slopes = problem.block.jacobian(seen.trajectory.stages, seen.trajectory.theta)
     c = torch.linalg.matrix_norm(slopes, 2).amax((-1, -2, -3))
     kept = (1.0 - c * m / layers).clamp_min(0.0)
     beyond = torch.cat([kept[..., 1:], torch.ones_like(kept[..., :1])], -1)
@@ -143,5 +155,5 @@ def dissipation_bounds(problem: Problem, rho: LayeredMeasure) -> Dissipation:
     return Dissipation(
         dissipation(problem, rho),
         (m * least * squared).mean(-1),
-        2.0 * problem.loss(rho) * (m * least * beyond.square()).mean(-1),
+        2.0 * seen.loss * (m * least * beyond.square()).mean(-1),
     )
