@@ -13,7 +13,7 @@ from scipy import stats
 
 from mflib.cifar import CifarError, bench, recipe, records, table
 from mflib.cifar.recipe import PAPER, protocol
-from mflib.claims.intervals import QUANTILE, mean_interval
+from mflib.claims.intervals import QUANTILE
 
 
 def record(net="resnet20", how="vanilla", seed=0, error=8.0, status="finished", **more):

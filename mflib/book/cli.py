@@ -52,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--json", action="store_true", help="print everything as JSON")
     again.add_argument("--record", type=Path, metavar="FILE", help="write the JSON to a file")
     again.add_argument("--check", action="store_true",
-                       help="exit 1 if a verdict differs or a control did not flip")
+                       help="exit 1 if a verdict differs, a check changed or a control did not"
+                       " flip")
 
     add("chapters", "List the chapters with their parameters.")
     commands.add_parser(
@@ -127,18 +128,20 @@ def _table(book: dict[str, Any]) -> None:
 
     from ..claims import card
 
-    table = Table("", "claim", "verdict", "predicted", "measured", "controls", "chapter")
+    table = Table(
+        "", "claim", "verdict", "deciding check", "predicted", card.MEASURED, "controls", "chapter")
     for paper, (claims, waiting) in coverage.by_paper(book["claims"], book["planned"]).items():
         table.add_section()
         table.add_row("", paper, coverage.counted(claims, waiting), style="bold")
         for claim in [*claims, *waiting]:
             sign, word, _ = card.badge(claim)
             flipped = sum(c["flipped"] for c in claim["controls"])
-            shown = claim["checks"][:1] or [None]
+            shown = card.deciding(claim)
             table.add_row(
                 sign, claim["id"], word,
-                card.predicted(shown[0]) if shown[0] else "",
-                card.measured(shown[0]) if shown[0] else "",
+                shown["name"] if shown else "",
+                card.predicted(shown) if shown else "",
+                card.measured(shown) if shown else "",
                 f"{flipped}/{len(claim['controls'])} flipped" if claim["checks"] else "",
                 claim["notebook"],
             )
@@ -161,7 +164,9 @@ def _reruns(root: Path, options: argparse.Namespace) -> int:
         print(text, end="")
     else:
         _rerun_table(found)
-    bad = any(reruns.differing(claim) or claim["stuck"] for claim in found["claims"])
+    bad = any(
+        reruns.differing(claim) or claim["stuck"] or reruns.changed(claim)
+        for claim in found["claims"])
     return 1 if options.check and bad else 0
 
 
@@ -169,15 +174,18 @@ def _rerun_table(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("claim", "expected", "verdicts", "controls that did not flip", "chapter")
+    table = Table("claim", "expected", "verdicts", "checks that changed",
+                  "controls that did not flip", "chapter")
     for claim in found["claims"]:
         table.add_row(claim["id"], claim["expected"] or "open", reruns.counted(claim),
-                      ", ".join(claim["stuck"]), claim["notebook"])
+                      "; ".join(reruns.changed(claim)), ", ".join(claim["stuck"]),
+                      claim["notebook"])
     console = Console(highlight=False)
     console.print(table)
     total = sum(verdict is not None for c in found["claims"] for verdict in c["verdicts"])
     wrong = sum(map(reruns.differing, found["claims"]))
     console.print(f"{wrong} of {total} verdicts in {len(found['runs'])} runs differ")
+    console.print(reruns.summary(found))
 
 
 def _chapters(root: Path, options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import provenance
-from ..claims import SCHEMA
+from ..claims import SCHEMA, card
 from . import chapters, coverage
 
 __all__ = ["claims_of", "ledger", "problems"]
@@ -71,9 +71,10 @@ def ledger(root: Path, out: Path | None = None) -> dict[str, Any]:
 def problems(root: Path, out: Path | None = None) -> list[str]:
     """Return what is wrong with the ledger, one line each; empty if all is well.
 
-    A verdict that differs from the expected one, a control that did not flip, an
-    identifier given twice, a chapter that is missing, failed or stale, without claims, or
-    without one that the register gives it.
+    A verdict that differs from the expected one, a control that did not flip, a predicted
+    check without a control, a rate without its nearest competitor, an identifier given
+    twice, a chapter that is missing, failed or stale, without claims, or without one that
+    the register gives it.
     """
     out = Path(out) if out else root / "_build" / "chapters"
     lines, seen = [], {}
@@ -104,4 +105,5 @@ def problems(root: Path, out: Path | None = None) -> list[str]:
                 f"{name}: the control {control['name']!r} did not flip"
                 for control in claim["controls"] if not control["flipped"]
             ]
+            lines += [f"{name}: {words}" for words in card.unsaid(claim)]
     return lines

@@ -19,7 +19,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
-from ..claims import card
+from ..claims import card, trials
 from . import chapters, coverage, reruns, runner
 from . import ledger as books
 
@@ -89,6 +89,19 @@ class _RerunsDirective(Directive):
         return [nodes.raw("", _reruns_html(reruns.read(path)), format="html")]
 
 
+class _TrialsDirective(Directive):
+    """A part of the committed record of trials: slope, mean, power or curves."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        app = self.state.document.settings.env.app
+        path = _root(app) / self.arguments[0]
+        app.env.note_dependency(str(path))
+        table = trials_html(trials.read(path), self.arguments[1])
+        return [nodes.raw("", table, format="html")]
+
+
 class _ClaimsDirective(Directive):
     """The claims of one paper, named by its bib key, chapter by chapter."""
 
@@ -114,15 +127,16 @@ def _ledger_html(claims: list[dict[str, Any]], waiting: list[dict[str, Any]], li
         '<p><label>Show only rows with <input type="search" id="mf-filter" '
         'placeholder="refuted, lu2020, rate ..."></label> <span id="mf-count"></span></p>'
         "<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>"
-        '<th><span class="mf-pairs"><span>predicted</span><span>measured [99.9 %]</span></span>'
-        f"</th><th>controls</th></tr></thead>{''.join(bodies)}</table></div>"
+        '<th><span class="mf-pairs"><span>predicted</span>'
+        f"<span>{card.MEASURED}</span></span></th><th>controls</th></tr></thead>"
+        f"{''.join(bodies)}</table></div>"
     )
 
 
 def _ledger_row(claim: dict[str, Any], address: str | None) -> str:
     sign, word, colour = card.badge(claim)
     checks = "".join(
-        f"<div>{card.mathematics(c['name'])}: "
+        f"<div>{card.mathematics(c['name'])}{_mark(c, claim)}: "
         f"<b>{card.mathematics(card.predicted(c))}</b></div>"
         f"<div>{card.mathematics(card.measured(c))}</div>"
         for c in claim["checks"]
@@ -140,10 +154,18 @@ def _ledger_row(claim: dict[str, Any], address: str | None) -> str:
         f'<td data-label="statement">{card.mathematics(claim["statement"])}'
         f'<div class="mf-where">{html.escape(claim["paper"])}, '
         f"{card.mathematics(claim['where'])}; {html.escape(claim['kind'])}</div></td>"
-        f'<td data-label="predicted, and measured [99.9 %]"><div class="mf-pairs">'
+        f'<td data-label="predicted, and {card.MEASURED}"><div class="mf-pairs">'
         f"{checks}</div></td>"
         f'<td data-label="controls that flipped ✓">{controls or "–"}</td></tr>'
     )
+
+
+def _mark(check: dict[str, Any], claim: dict[str, Any]) -> str:
+    """Say of a check in the ledger what it is for, that it decides, and what it lacks."""
+    words = ["premise"] if check.get("role") == "premise" else []
+    words += ["decides"] if check["name"] == claim.get("deciding") else []
+    words += check.get("unsaid", [])
+    return f" <i>({html.escape(', '.join(words))})</i>" if words else ""
 
 
 def _verdicts_html(claims: list[dict[str, Any]]) -> str:
@@ -179,10 +201,12 @@ def _reruns_html(found: dict[str, Any]) -> str:
             f"<li>{html.escape(claim['id'])}"
             + (" (an open question)" if claim["expected"] is None else "")
             + f": {html.escape(reruns.counted(claim))}"
+            + "".join(f"; changed: {card.mathematics(n)}" for n in reruns.changed(claim))
             + "".join(f"; did not flip: {card.mathematics(name)}" for name in claim["stuck"])
             + "</li>"
             for claim in claims
             if claim["expected"] is None or reruns.differing(claim) or claim["stuck"]
+            or reruns.changed(claim)
         ]
     runs = "; ".join(
         (", ".join(f"{k} {v}" for k, v in run["parameters"].items()) or "as committed")
@@ -192,10 +216,75 @@ def _reruns_html(found: dict[str, Any]) -> str:
         '<div class="mf-verdicts tex2jax_process"><table><thead><tr><th>paper</th><th>claims</th>'
         "<th>verdicts</th><th>that differ</th><th>claims with a control that did not flip</th>"
         f"</tr></thead><tbody>{body}</tbody></table>"
-        f"<ul>{''.join(told)}</ul>"
+        f"<ul>{''.join(told)}</ul><p>{html.escape(reruns.summary(found))}.</p>"
         f'<p class="mf-where">Runs: {html.escape(runs)}. Commit '
         f"{html.escape(str(found['commit'])[:12])}; {html.escape(versions)}.</p></div>"
     )
+
+
+def _percent(count: int, of: int) -> str:
+    return f"{100 * count / of:.3g}"
+
+
+def _table_html(head: list[str], rows: list[list[str]], words: str) -> str:
+    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows)
+    return (
+        f'<div class="mf-verdicts"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody>'
+        f'</table><p class="mf-where">{html.escape(words)}</p></div>'
+    )
+
+
+def trials_html(found: dict[str, Any], part: str) -> str:
+    """Return one table of the record of trials, every number read from it.
+
+    Parameters
+    ----------
+    found : dict
+        From :func:`mflib.claims.trials.read`.
+    part : {"slope", "mean", "power", "curves"}
+        Which table.
+    """
+    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+    if part in ("slope", "mean"):
+        rows = [row for row in found["misses"] if row["kind"] == part]
+        seeds = list(dict.fromkeys(row["seeds"] for row in rows))
+        missed = {(row["law"], row["seeds"]): row for row in rows}
+        table = [
+            [law] + [_percent(missed[law, n]["missed"], missed[law, n]["trials"]) for n in seeds]
+            for law in dict.fromkeys(row["law"] for row in rows)]
+        most = trials.worst(found, part)
+        error = trials.standard_error(most, rows[0]["trials"])
+        return _table_html(
+            ["misses in percent", *(f"{n} seeds" for n in seeds)], table,
+            f"{rows[0]['trials']} trials an entry; the largest is {100 * most:.2g} % "
+            f"(± {100 * error:.1g}). {versions}.")
+    if part == "power":
+        table = [
+            [row["statistic"], str(row["seeds"]), f"{row['offset']:.3f}",
+             _percent(row["refuted"], row["trials"])] for row in found["power"]]
+        return _table_html(
+            ["average", "seeds", "offset shown", "refuted, percent"], table,
+            f"{found['power'][0]['trials']} trials an entry, half of them off to either side; "
+            "every seed has a lognormal scale of its own.")
+    if part == "curves":
+        noises = list(dict.fromkeys(row["noise"] for row in found["curves"]))
+        both = {(row["curve"], row["noise"]): row for row in found["curves"]}
+        table = []
+        for curve in dict.fromkeys(row["curve"] for row in found["curves"]):
+            cells = [both[curve, noise] for noise in noises]
+            table.append([curve] + [
+                _percent(row[word], row["trials"])
+                for row in cells for word in ("verified", "refuted")])
+        return _table_html(
+            ["curve"] + [f"{word}, noise {noise:g}" for noise in noises
+                         for word in ("verified", "refuted")], table,
+            f"In percent of {found['curves'][0]['trials']} trials with "
+            f"{found['curves'][0]['seeds']} seeds; the rest is inconclusive. The noise is the "
+            "standard deviation of the logarithm of an error; tolerance .06.")
+    raise ExtensionError(f"trials: {part!r} is none of slope, mean, power, curves")
 
 
 def _claims_html(claims: list[dict[str, Any]], link: Any, title: Any) -> str:
@@ -275,6 +364,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("verdicts", _VerdictsDirective)
     app.add_directive("claims", _ClaimsDirective)
     app.add_directive("reruns", _RerunsDirective)
+    app.add_directive("trials", _TrialsDirective)
     app.set_html_assets_policy("always")
     app.connect("builder-inited", _execute)
     app.connect("source-read", _substitute)

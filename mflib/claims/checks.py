@@ -1,15 +1,19 @@
 r"""Checks: a prediction with its tolerance, its measurement, and its controls.
 
 A check is stated first and measured once; the rule that judges it is that of its kind
-(:mod:`mflib.claims.rules`), and its controls are judged by the same rule.
+(:mod:`mflib.claims`), and its controls are judged by the same rule.
 """
 
 from __future__ import annotations
 
+import math
+import numbers
 import sys
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
+
+import numpy as np
 
 from .evidence import ClaimError, digest, suspicion
 
@@ -17,6 +21,15 @@ __all__ = ["Check", "ClaimError", "Control", "Outcome"]
 
 VERIFIED, REFUTED = "verified", "refuted"
 INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
+
+#: Independent seeds below which nothing random is decided.
+FEWEST = 8
+
+#: The largest tolerance of a rate, and of a limit relative to its value or scale.
+CAP = 0.15
+
+#: Relative difference below which two floats are one.
+ROUNDING = 4 * np.finfo(float).eps
 
 #: What a check is for.
 PREDICTED, PREMISE = "predicted", "premise"
@@ -45,6 +58,23 @@ class Outcome:
     interval: tuple[float, float] | None = None
     reason: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+
+
+def not_finite(what: str) -> Outcome:
+    """Return the outcome of a measurement that holds NaN or infinity."""
+    return Outcome(INCONCLUSIVE, None, reason=f"{what} is NaN or infinite")
+
+
+def finite(name: str, value: Any, positive: bool = False) -> float:
+    """Return a finite real number, positive where asked; else raise ClaimError."""
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    try:
+        if good and math.isfinite(value) and (value > 0 or not positive):
+            return float(value)
+    except OverflowError:
+        pass
+    kind = "positive finite" if positive else "finite"
+    raise ClaimError(f"{name}: expected a {kind} number, got {value!r}")
 
 
 class Check:
@@ -245,12 +275,17 @@ class Control:
 
     @property
     def state(self) -> str:
-        """flipped; weak (it decides nothing); stuck (the check's own verdict); not run."""
+        """flipped, weak (it decides nothing), stuck (the check's own verdict), or not run.
+
+        Where the check itself decides nothing there is nothing to flip: undecided.
+        """
         if self._outcome is None:
             return NOT_RUN
         if self.flipped:
             return "flipped"
-        return "weak" if self._outcome.verdict == INCONCLUSIVE else "stuck"
+        if self._outcome.verdict == INCONCLUSIVE:
+            return "weak"
+        return "stuck" if self.check.verdict in (VERIFIED, REFUTED) else "undecided"
 
     def record(self) -> dict[str, Any]:
         """Return the control as plain JSON data."""
@@ -280,6 +315,6 @@ def _judged(
 ) -> tuple[Outcome, str]:
     """Return a rule's outcome and the fingerprint of the numbers that it was given."""
     outcome = check._judge(*args, control=control, **kwargs)
-    if why := suspicion(args, frame):
+    if why := suspicion((*args, *kwargs.values()), frame):
         outcome = _refused(outcome, why)
     return outcome, digest(args, kwargs)

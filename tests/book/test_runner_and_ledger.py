@@ -21,6 +21,15 @@ def out(checkout):
     return checkout.root / "_build" / "chapters"
 
 
+ALONE = """from mflib.claims import Claim, Identity
+claim = Claim("X-1", paper="lu2020", where="here", kind="identity",
+              statement="One is one.", seed=seed)
+check = claim.predict(Identity("1 = 1", tolerance=1e-12))
+error = seed * 1e-14
+check.measure(error)
+claim"""
+
+
 def test_a_chapter_runs_once_and_again_only_when_its_inputs_change(checkout):
     checkout("one"), checkout("two", id="X-2")
     assert {r.status for r in runner.run(checkout.root)} == {"done"}
@@ -82,6 +91,8 @@ def test_the_ledger_as_json_has_the_promised_fields(checkout, capsys):
         (dict(control="0.0"), "X-1: the control '2' did not flip"),
         (dict(error="float('nan')"), "X-1: is inconclusive, expected verified"),
         (dict(body="seed"), "one: carries no claim"),
+        (dict(body=ALONE), "X-1: 1 = 1: no control of its own"),
+        (dict(body=ALONE), "X-1: is inconclusive, expected verified (no control of 1 = 1)"),
     ],
 )
 def test_the_ledger_check_says_what_is_wrong(checkout, capsys, change, message):
@@ -189,3 +200,23 @@ def test_parameters_are_read_with_type_default_and_comment(checkout, capsys):
     assert chapters.parameters(chapter) == {"seed": ("int", "0", "the seed")}
     assert run(checkout, "chapters") == 0
     assert "seed: int = 0" in capsys.readouterr().out
+
+
+TWO = """from mflib.claims import Bound, Claim
+claim = Claim("X-1", paper="lu2020", where="here", kind="bound", statement="A.", seed=seed)
+near, far = (claim.predict(Bound(name)) for name in ("far from it", "near it"))
+for check, ratio in ((near, 0.1), (far, 0.7)):
+    check.measure(ratio, 1.0)
+    check.control("twice", broke="a factor").measure(2 + ratio, 1.0)
+claim"""
+
+
+def test_the_ledger_names_the_deciding_check_and_its_tightness(checkout, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "220")
+    checkout("one", body=TWO)
+    assert run(checkout, "run") == 0
+    assert run(checkout, "ledger") == 0
+    shown = capsys.readouterr().out
+    assert "near it" in shown and "worst ratio 0.7, sharp" in shown
+    assert "holds, not sharp" in shown and "measured [99 %]" in shown
+    assert ledger.ledger(checkout.root)["claims"][0]["deciding"] == "near it"
