@@ -10,10 +10,10 @@ from typing import Any
 
 from .. import provenance
 from ..claims import SCHEMA
-from . import chapters
+from . import chapters, executed
 from . import ledger as books
 
-__all__ = ["changed", "collect", "counted", "differing", "read", "summary"]
+__all__ = ["changed", "collect", "counted", "differing", "over", "read", "summary"]
 
 
 def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
@@ -45,15 +45,17 @@ def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
         raise chapters.ChapterError("reruns: name at least one folder of executed chapters")
     runs, ledgers = [], []
     for folder in folders:
-        notes = {c.name: chapters.noted(folder, c.name) for c in chapters.discover(root)}
+        notes = {c.name: executed.noted(folder, c.name) for c in chapters.discover(root)}
         notes = {name: note for name, note in notes.items() if note}
         if not notes:
             raise chapters.ChapterError(
-                f"{folder}: holds no executed chapter; mflib run --out {folder}")
+                f"{folder}: holds no executed chapter; mflib run --out {folder}"
+            )
         for chapter in chapters.discover(root, notes):
-            if not chapters.is_fresh(chapter, folder):
+            if not executed.is_fresh(chapter, folder):
                 raise chapters.ChapterError(
-                    f"{folder}: {chapter.name} was run with other code; run it again")
+                    f"{folder}: {chapter.name} was run with other code; run it again"
+                )
         parameters = {k: v for note in notes.values() for k, v in note["parameters"].items()}
         seconds = sum(note["seconds"] for note in notes.values())
         runs.append({"name": folder.name, "parameters": parameters, "seconds": round(seconds)})
@@ -65,19 +67,23 @@ def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
         "commit": provenance.commit(root),
         "versions": next(iter(first.values()))["versions"] if first else {},
         "runs": runs,
-        "claims": [_over(first[id], [found.get(id) for found in ledgers]) for id in names],
+        "claims": [over(first[id], [found.get(id) for found in ledgers]) for id in names],
     }
 
 
-def _over(claim: dict[str, Any], found: list[dict[str, Any] | None]) -> dict[str, Any]:
+def over(claim: dict[str, Any], found: list[dict[str, Any] | None]) -> dict[str, Any]:
+    """Return one claim over several runs: its record in one of them, and in each or None."""
     there = [each for each in found if each]
     checks = _each(there, found, "checks", ("name",), ("predicted", "tolerance"))
     return {
-        "id": claim["id"], "paper": claim["paper"], "notebook": claim["notebook"],
+        "id": claim["id"],
+        "paper": claim["paper"],
+        "notebook": claim["notebook"],
         "expected": claim["expected"],
         "verdicts": [each["verdict"] if each else None for each in found],
         "stuck": sorted(
-            {c["name"] for each in there for c in each["controls"] if not c["flipped"]}),
+            {c["name"] for each in there for c in each["controls"] if not c["flipped"]}
+        ),
         "checks": checks,
         "controls": _each(there, found, "controls", ("name", "check"), ()),
     }
@@ -172,4 +178,5 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise chapters.ChapterError(
-        f"{path}: is no record of reruns of this version; mflib reruns FOLDER... --record {path}")
+        f"{path}: is no record of reruns of this version; mflib reruns FOLDER... --record {path}"
+    )

@@ -112,6 +112,7 @@ class Bound(Check):
         self._outcome = Outcome(
             worse.verdict, max(shown, default=None), None, worse.reason, details
         )
+        self._given += ((left, right),)
         self._claim.touch()
 
     @property

@@ -100,6 +100,7 @@ class Check:
         self.role = PREDICTED
         self._claim: Any = None
         self._outcome: Outcome | None = None
+        self._given: tuple[tuple[Any, ...], ...] = ()
         self._digest: str | None = None
         self._controls: list[Control] = []
 
@@ -120,6 +121,11 @@ class Check:
     def outcome(self) -> Outcome | None:
         """What the rule said of the measurement, None before it."""
         return self._outcome
+
+    @property
+    def given(self) -> tuple[tuple[Any, ...], ...]:
+        """The arguments of `measure`, then those of an adversary, as they were judged."""
+        return self._given
 
     @property
     def controls(self) -> tuple[Control, ...]:
@@ -147,7 +153,7 @@ class Check:
                 " them (run the chapter from its claim on)"
             )
         outcome, self._digest = _judged(self, False, args, kwargs, sys._getframe(1))
-        self._outcome = outcome
+        self._outcome, self._given = outcome, (args,)
         self._claim.touch()
 
     def control(self, name: str, broke: str) -> Control:
@@ -230,12 +236,18 @@ class Control:
             raise ClaimError("control: say what is done (name) and what it breaks (broke)")
         self.name, self.broke, self.check = name, broke, check
         self._outcome: Outcome | None = None
+        self._given: tuple[tuple[Any, ...], ...] = ()
         self._digest: str | None = None
 
     @property
     def outcome(self) -> Outcome | None:
         """What the check's rule said of the control, None before it."""
         return self._outcome
+
+    @property
+    def given(self) -> tuple[tuple[Any, ...], ...]:
+        """The arguments of `measure`, as they were judged."""
+        return self._given
 
     def measure(self, *args: Any, **kwargs: Any) -> None:
         """Judge the control's measurement by the check's own rule.
@@ -256,7 +268,7 @@ class Control:
             if other is not self and other._digest == self._digest:
                 where = f"{other.name!r} of {other.check.name!r}"
                 outcome = _refused(outcome, f"the same numbers as the control {where}")
-        self._outcome = outcome
+        self._outcome, self._given = outcome, (args,)
         self.check.claim.touch()
 
     @property

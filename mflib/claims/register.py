@@ -35,7 +35,7 @@ PRIVATE = "X-"
 class Entry(NamedTuple):
     """A row of the register.
 
-    Attributes
+    Parameters
     ----------
     id, paper, where, kind, statement : str
         As in :class:`mflib.claims.Claim`.

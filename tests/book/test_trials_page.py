@@ -4,9 +4,8 @@ import re
 
 import pytest
 from conftest import ROOT
-from sphinx.errors import ExtensionError
 
-from mflib.book.sphinx import trials_html
+from mflib.book.tables import trial
 from mflib.claims import trials
 
 FOUND = {
@@ -22,14 +21,14 @@ FOUND = {
 
 
 def cells(part):
-    return re.findall(r"<t[dh]>(.*?)</t[dh]>", trials_html(FOUND, part))
+    return re.findall(r"<t[dh]>(.*?)</t[dh]>", trial(FOUND, part))
 
 
 def test_misses_are_shown_in_percent_by_law_and_seeds():
     assert cells("slope") == ["misses in percent", "8 seeds", "12 seeds", "a &lt; b", "0.6", "0"]
     assert cells("mean") == ["misses in percent", "8 seeds", "c", "3"]
-    assert "the largest is 0.6 % (± 0.2)" in trials_html(FOUND, "slope")
-    assert "the largest is 3 %" in trials_html(FOUND, "mean")
+    assert "the largest is 0.6 % (± 0.2)" in trial(FOUND, "slope")
+    assert "the largest is 3 %" in trial(FOUND, "mean")
 
 
 def test_power_and_curves_are_shown_in_percent():
@@ -40,8 +39,8 @@ def test_power_and_curves_are_shown_in_percent():
 
 
 def test_another_part_is_named():
-    with pytest.raises(ExtensionError, match="none of slope, mean"):
-        trials_html(FOUND, "level")
+    with pytest.raises(ValueError, match="none of slope, mean"):
+        trial(FOUND, "level")
 
 
 def test_the_committed_record_fills_every_table_of_the_page():
@@ -50,4 +49,4 @@ def test_the_committed_record_fills_every_table_of_the_page():
     parts = re.findall(r"\{trials\} book/records/verdicts.json (\w+)", page)
     assert parts == ["slope", "mean", "power", "curves"]
     for part in parts:
-        assert "<td>" in trials_html(found, part)
+        assert "<td>" in trial(found, part)
