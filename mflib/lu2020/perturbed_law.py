@@ -4,8 +4,8 @@ With a bump :math:`\varphi \ge 0` around the depth :math:`t_\ast`, :math:`\int\v
 
 .. math::
 
-    \delta\nu_{\text{printed}} = \varphi(t)\,\Big(\hat\nu - \frac{\rho(\cdot, t_\ast)}{m(t_\ast)}\Big),
-    \qquad
+    \delta\nu_{\text{printed}}
+        = \varphi(t)\,\Big(\hat\nu - \frac{\rho(\cdot, t_\ast)}{m(t_\ast)}\Big), \qquad
     \delta\nu_{\text{repaired}} = \varphi(t)\,\Big(\hat\nu - \frac{\rho(\cdot, t)}{m(t)}\Big).
 
 The first takes away at depth t what the law has at depth :math:`t_\ast`.
@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..measures import LayeredMeasure
@@ -36,8 +35,12 @@ def _form(form: str) -> str:
 
 
 def negative_mass(
-    speed: float, half_width: float, bump_width: float, step: float,
-    form: str = "printed", nodes: int = 64,
+    speed: float,
+    half_width: float,
+    bump_width: float,
+    step: float,
+    form: str = "printed",
+    nodes: int = 64,
 ) -> float:
     r"""Return the mass of the negative part of :math:`\rho + r\,\delta\nu` for a moving box.
 
@@ -91,8 +94,12 @@ def negative_mass(
     phi = (1.0 + np.cos(np.pi * u / bump_width)) / (2.0 * bump_width)
     here = speed * u  # centre of the law's box; the other box stands at 0 or moves along
     there = np.zeros_like(u) if printed else here
-    edges = np.sort(np.stack([here - half_width, here + half_width,
-                              there - half_width, there + half_width], -1), -1)
+    edges = np.sort(
+        np.stack(
+            [here - half_width, here + half_width, there - half_width, there + half_width], -1
+        ),
+        -1,
+    )
     centre, length = 0.5 * (edges[:, 1:] + edges[:, :-1]), np.diff(edges, axis=-1)
     height = 1.0 / (2.0 * half_width)
 
@@ -104,10 +111,14 @@ def negative_mass(
 
 
 def pairings(
-    problem: Problem, rho: LayeredMeasure, direction: Direction, bumps: Tensor, layer: int,
+    problem: Problem,
+    rho: LayeredMeasure,
+    direction: Direction,
+    bumps: Tensor,
+    layer: int,
     form: str = "printed",
 ) -> Tensor:
-    r"""Return what each datum adds to :math:`\langle \frac{\delta E}{\delta\rho}, \delta\nu\rangle`.
+    r"""Return what each datum adds to the pairing of the first variation with :math:`\delta\nu`.
 
     .. math::
 

@@ -22,7 +22,11 @@ from ..measures import LayeredMeasure
 from ..problem import Problem
 
 __all__ = [
-    "Dissipation", "dissipation", "dissipation_bounds", "smallest_eigenvalues", "tangent_gram",
+    "Dissipation",
+    "dissipation",
+    "dissipation_bounds",
+    "smallest_eigenvalues",
+    "tangent_gram",
 ]
 
 
@@ -93,7 +97,8 @@ def tangent_gram(problem: Problem, rho: LayeredMeasure) -> Tensor:
     block = problem.block
     if not isinstance(block, MatrixBlock):
         raise TypeError(
-            f"problem: needs a MatrixBlock, whose rows act alone; got {type(block).__name__}")
+            f"problem: needs a MatrixBlock, whose rows act alone; got {type(block).__name__}"
+        )
     X = problem.flow(rho).X[..., :-1, :, :]
     rows = rho.theta.unflatten(-1, (block.d, block.d))
     slope = block.sigma.df(torch.einsum("...lnij,...lxj->...lixn", rows, X))
