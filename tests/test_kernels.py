@@ -149,7 +149,7 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="nodes: a trapezium"):
         normal_rule(1)
     for reach in (0.0, math.nan):
-        with pytest.raises(ValueError, match="reach: expected a positive"):
+        with pytest.raises(ValueError, match="reach: expected a finite number > 0"):
             normal_rule(11, reach)
     with pytest.raises(ValueError, match="other: last dimension is 2"):
         gaussian_plane(randn(3, 3), randn(3, 2))
