@@ -424,6 +424,8 @@ def test_a_bound_says_how_near_a_trial_came(ratio, word):
         ("<", Fraction(1, 3), Fraction(1, 2), "verified"),
         ("<=", Fraction(1, 3), Fraction(1, 3), "verified"),
         ("<=", Fraction(1, 3) + Fraction(1, 10**40), Fraction(1, 3), "refuted"),
+        ("<=", 1 + Fraction(1, 10**30), (1.0, 1.0), "refuted"),  # a difference would round
+        ("<", 1 - Fraction(1, 10**30), (1.0, 1.0), "verified"),
         ("==", Fraction(1, 3), Fraction(1, 3), "verified"),
         ("==", Fraction(1, 3), Fraction(333, 1000), "refuted"),
         ("==", 1.0, 1.0 + 1e-13, "verified"),
