@@ -517,6 +517,8 @@ def test_a_mean_below_its_bound_is_judged_by_its_interval():
         assert verdict(MeanBound("E X"), sample, np.full(5, bound)) == found
     one_worse = np.array([2.0, 2.0, 0.5, 2.0, 2.0])
     assert verdict(MeanBound("E X"), sample, one_worse) == "refuted"
+    one_open = np.array([2.0, 2.0, 1.0, 2.0, 2.0])
+    assert verdict(MeanBound("E X"), sample, one_open) == "inconclusive"
     attained = MeanBound("E X", tolerance=0.05)
     assert verdict(attained, 1 + 0.01 * rng.normal(size=(3, 24)), np.ones(3)) == "verified"
     got = measured(MeanBound("E X"), sample[0], 2.0).checks[0]
