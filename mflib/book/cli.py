@@ -257,7 +257,7 @@ def _table(book: dict[str, Any]) -> None:
         for claim in [*claims, *waiting]:
             sign, word, _ = card.badge(claim)
             flipped = sum(c["flipped"] for c in claim["controls"])
-            shown = books.deciding(claim)
+            shown = card.deciding(claim)
             cells = [
                 sign,
                 claim["id"],

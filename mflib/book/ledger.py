@@ -14,7 +14,7 @@ from .. import provenance
 from ..claims import KINDS, SCHEMA, ClaimError, card
 from . import chapters, coverage, executed
 
-__all__ = ["RECORD", "claims_of", "deciding", "ledger", "problems", "strain", "verdict"]
+__all__ = ["RECORD", "claims_of", "ledger", "problems", "strain", "verdict"]
 
 _WORDS = ["verified", "refuted", "inconclusive", "not run"]
 _NUMBER = {"type": ["number", "null"]}
@@ -203,22 +203,6 @@ def strain(check: dict[str, Any]) -> float:
         return float("nan")
     # to rounding: the interval may end on the edge
     return max(abs(end - check["predicted"]) for end in ends) / tolerance * (1 - 1e-9)
-
-
-def deciding(claim: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the check that decided a claim's verdict, the nearest to its edge if all held."""
-    checks = claim["checks"]
-    for check in checks:
-        if check["name"] == claim.get("deciding"):
-            return check
-    for check in checks:
-        if claim["reason"].removeprefix("premise ").startswith(f"{check['name']}: "):
-            return check
-    stuck = {c["check"] for c in claim["controls"] if not c["flipped"]}
-    if claim["verdict"] == "inconclusive" and stuck:
-        return next((c for c in checks if c["name"] in stuck), checks[0])
-    same = [c for c in checks if c["verdict"] == claim["verdict"]] or checks
-    return max(same, key=lambda check: max(0.0, strain(check)), default=None)
 
 
 def _folder(root: Path, out: Path | None) -> Path:

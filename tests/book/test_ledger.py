@@ -7,6 +7,7 @@ from executed_chapters import pretend
 
 from mflib.book import chapters, ledger
 from mflib.book.cli import main
+from mflib.claims import card
 
 
 def run(checkout, *argv):
@@ -208,7 +209,7 @@ def test_the_check_that_decided_is_shown(checkout, numbers, name):
     checkout("one", body=MANY.format(*numbers))
     pretend(checkout)
     (claim,) = ledger.ledger(checkout.root)["claims"]
-    assert ledger.deciding(claim)["name"] == name
+    assert card.deciding(claim)["name"] == name
 
 
 def test_markup_in_a_record_is_shown_as_text(checkout, capsys):
