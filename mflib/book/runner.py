@@ -312,6 +312,18 @@ def run(
     return results
 
 
+def _inspectable(partial: Path, failed: Path) -> str:
+    """Keep what a failed chapter wrote, where it can be read, and say where it lies."""
+    try:
+        chapters.load(partial)
+    except ChapterError:
+        # a full disk cut it short; the room is for the others
+        partial.unlink(missing_ok=True)
+        return ""
+    partial.replace(failed)
+    return f" (see {failed})"
+
+
 def _run_one(work: _Work, chapter: Chapter, given: dict[str, Any]) -> Result:
     """Run a chapter and let it count, or say why not."""
     began = time.perf_counter()
@@ -363,10 +375,7 @@ def _run_one(work: _Work, chapter: Chapter, given: dict[str, Any]) -> Result:
         if work.stopped or wrong.endswith(": interrupted"):
             partial.unlink(missing_ok=True)
             return result("interrupted", f"chapter {chapter.name}, {wrong}")
-        kept = ""
-        if partial.exists():
-            partial.replace(failed)
-            kept = f" (see {failed})"
+        kept = _inspectable(partial, failed)
         return result("failed", f"chapter {chapter.name}, {wrong}{kept}")
     except ChapterError as error:
         return result("failed", str(error))
