@@ -14,9 +14,7 @@ import io
 import json
 import math
 import os
-import platform
 import re
-import subprocess
 import sys
 import tempfile
 import tokenize
@@ -28,13 +26,15 @@ from typing import Any
 
 import torch
 
+from mflib import provenance
+
 from . import CifarError
 from .algorithm_one import RULES, steps, twin
 from .recipe import Config
 
 __all__ = [
     "SCHEMA", "SOURCES", "checkout", "checkpoint_path", "circumstances", "committed",
-    "describe", "device_name", "drop_checkpoint", "load_checkpoint", "prepare",
+    "describe", "drop_checkpoint", "load_checkpoint", "prepare",
     "read_record", "read_records", "save_checkpoint", "settled", "sorted_times",
     "source_hash", "write", "write_record",
 ]
@@ -67,21 +67,17 @@ def prepare(folder: Path) -> None:
         ) from None
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises
+    ------
+    CifarError
+        If it cannot be written; what was there before is intact.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        provenance.write(path, content)
     except OSError as error:
-        try:
-            part.unlink(missing_ok=True)
-        except OSError:
-            pass
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CifarError(
                 f"{path}: no space left; what was written earlier is intact, free some "
@@ -216,7 +212,7 @@ def write_record(folder: Path, record: dict[str, Any], overwrite: bool = False) 
     if path.exists() and not overwrite:
         raise CifarError(f"{path} exists; add --overwrite to replace it")
     text = json.dumps(record, indent=1, allow_nan=False)
-    write(path, (_compact(text) + "\n").encode())
+    write(path, _compact(text) + "\n")
     return path
 
 
@@ -329,27 +325,6 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return [read_record(path) for path in sorted(Path(folder).glob("*.json"))]
 
 
-def _git(*words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *words],
-            capture_output=True, text=True, timeout=10, check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 def _acting(source: str) -> str:
     """Return what a module computes with: no docstring, comment, import, or blank space."""
     lines, dropped = source.splitlines(), set()
@@ -387,24 +362,27 @@ _SOURCE = source_hash(lambda name: (Path(__file__).parent / name).read_bytes())
 
 
 @lru_cache(maxsize=1)
-def _provenance() -> dict[str, Any]:
+def _code() -> dict[str, Any]:
     """Return commit and source hash as they were when first asked: before a run.
 
     Where there is no git (a copy of the files), the variable MFLIB_COMMIT names the
     commit; the source hash says whether it is the right one.
     """
-    changes = _git("status", "--porcelain", "--", ".")
+    here = Path(__file__).parent
+    changes = provenance.git(here, "status", "--porcelain", "--", ".")
+    commit = provenance.git(here, "rev-parse", "HEAD") or os.environ.get("MFLIB_COMMIT")
     return {
-        "commit": _git("rev-parse", "HEAD") or os.environ.get("MFLIB_COMMIT") or None,
+        "commit": commit or None,
         "modified": None if changes is None else bool(changes),
         "source": _SOURCE,
     }
 
 
 def checkout() -> Path:
-    """Return the checkout that holds this library, or the current folder outside one."""
-    root = Path(__file__).parents[2]
-    return root if (root / "book").is_dir() else Path()
+    """Return the checkout of MFLIB_ROOT, else that of this library, else the current folder."""
+    given = os.environ.get("MFLIB_ROOT")
+    root = Path(given) if given else Path(__file__).parents[2]
+    return root if given or (root / "book").is_dir() else Path()
 
 
 def committed() -> Path:
@@ -412,25 +390,16 @@ def committed() -> Path:
     return checkout() / "book" / "records" / "cifar"
 
 
-def device_name(device: torch.device) -> str:
-    """Return what the device calls itself."""
-    cuda = device.type == "cuda"
-    return torch.cuda.get_device_name(device) if cuda else _processor()
-
-
 def circumstances(device: torch.device) -> dict[str, Any]:
     """Return commit, source hash, device and versions, as a record keeps them."""
-    import numpy
-
     cuda = device.type == "cuda"
     return {
-        **_provenance(),
-        "device": device_name(device),
+        **_code(),
+        "device": provenance.device(device),
         "threads": None if cuda else torch.get_num_threads(),
         "versions": {
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": numpy.__version__,
+            **provenance.versions("torch", "numpy"),
+            "torch": str(torch.__version__),  # with its build, +cpu for instance
             "cuda": torch.version.cuda if cuda else None,
         },
     }
