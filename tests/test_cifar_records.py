@@ -11,7 +11,7 @@ import torch
 from cifar_files import random_store
 from conftest import ROOT
 
-from mflib.cifar import CifarError, recipe, records
+from mflib.cifar import CifarError, records
 from mflib.cifar.architectures import residual
 from mflib.cifar.networks import Network
 from mflib.cifar.recipe import PAPER, config, protocol

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mflib.cifar import recipe, records, table
+from mflib.cifar import recipe, table
 from mflib.cifar.recipe import PAPER
 from mflib.claims.families import holm, paired
 

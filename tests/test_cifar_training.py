@@ -269,25 +269,32 @@ def test_a_step_stays_on_its_device_and_needs_no_value_on_the_host(how, precisio
     assert seen.operations > 100 and seen.strangers == []
 
 
-def test_capture_leaves_the_state_alone_and_replays_each_batch_size(monkeypatch):
-    """The graph path with a stand-in for the CUDA calls: capture runs nothing for good."""
-    captured = []
+class Stream:
+    def synchronize(self):
+        pass
+
+
+def stand_in(monkeypatch, spoil=None, refuse=False):
+    """Replace the CUDA calls: a captured step is one that is called when replayed."""
+    log = []
 
     class Graph:
         def replay(self):
+            log.append(("replay", self.size))
             self.run.eager(self.size)
+            if spoil is not None:
+                with torch.no_grad():
+                    self.run.theta[0] += spoil
 
         def pool(self):
             return "pool"
 
     @contextlib.contextmanager
     def capture(graph, pool, stream, capture_error_mode):
-        captured.append(pool)
+        if refuse:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        log.append(("capture", pool))
         yield
-
-    class Stream:
-        def synchronize(self):
-            pass
 
     cuda = torch.cuda
     monkeypatch.setattr(cuda, "CUDAGraph", Graph)
@@ -306,9 +313,31 @@ def test_capture_leaves_the_state_alone_and_replays_each_batch_size(monkeypatch)
         return graph
 
     run.act.capture = remember
+    return run, log
+
+
+def test_capture_leaves_the_state_alone_and_replays_each_batch_size(monkeypatch, capsys):
+    """The graph path with a stand-in for the CUDA calls: capture runs nothing for good."""
+    run, log = stand_in(monkeypatch)
     finish(run)
-    assert captured == [None, "pool"]  # batches of 16, then of 2, from one pool
+    # batches of 16, then of 2, from one pool; 9 and 3 steps, and those of the two checks
+    assert [what for what in log if what[0] == "capture"] == [("capture", None),
+                                                              ("capture", "pool")]
+    assert log.count(("replay", 16)) == 9 + 2 and log.count(("replay", 2)) == 3 + 1
     assert same(run, finish(make("T1", rate=1.0)))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("fault", [{"refuse": True}, {"spoil": 1e-7}, {"spoil": float("nan")}])
+def test_where_capture_fails_or_differs_the_written_step_is_taken_and_said(
+        fault, monkeypatch, capsys):
+    run, _ = stand_in(monkeypatch, **fault)
+    finish(run)
+    assert same(run, finish(make("T1", rate=1.0)))
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2  # one line a batch size
+    word = "not permitted when stream" if "refuse" in fault else "written steps differ by"
+    assert all(run.cfg.name in line and word in line for line in said)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -389,7 +418,7 @@ def test_a_record_names_every_device_threads_and_versions_that_advanced_the_run(
     part = make()
     part.step()
     records.save_checkpoint(tmp_path, part)
-    monkeypatch.setattr(records, "device_name", lambda device: "another card")
+    monkeypatch.setattr(records.provenance, "device", lambda device: "another card")
     for _ in range(2):  # a second resume on the same device adds nothing
         resumed = make()
         records.load_checkpoint(tmp_path, resumed)

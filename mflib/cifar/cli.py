@@ -1,4 +1,4 @@
-"""The commands train, table, plan and all."""
+"""The commands train, plan, all, table and doctor."""
 
 from __future__ import annotations
 
@@ -42,9 +42,12 @@ def seeds_of(text: str) -> list[int]:
     for part in filter(None, text.replace(" ", "").split(",")):
         first, dash, last = part.partition("-")
         try:
-            out += range(int(first), int(last if dash else first) + 1)
+            ends = int(first), int(last if dash else first)
         except ValueError:
             raise CifarError(f"seeds: {text!r} is not like 0-7 or 0,2,5") from None
+        if ends[1] - ends[0] >= 1000:
+            raise CifarError(f"seeds: {part} are more than 1000")
+        out += range(ends[0], ends[1] + 1)
     if not out:
         raise CifarError(f"seeds: {text!r} names no seed; give for instance 0-7")
     return sorted(set(out))
@@ -64,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def common(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--data", metavar="DIR", help="folder of the official binary files"
-                         f" (default: MFLIB_CIFAR, else {data.cache_folder()})")
+                         f" (now: {data.default_folder()}; the variable MFLIB_CIFAR changes it)")
         sub.add_argument("--out", default=str(committed()), metavar="DIR",
                          help=f"folder of the records (default: book/records/cifar {here})")
         sub.add_argument("--checkpoints", default=str(checkout() / "_build" / "cifar"),
@@ -122,6 +125,11 @@ def _parser() -> argparse.ArgumentParser:
                        help=f"folder of the records (default: book/records/cifar {here})")
     table.add_argument("--json", action="store_true")
 
+    doctor = add("doctor", "Say in about a minute what works on this machine, and how fast.")
+    doctor.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    doctor.add_argument("--data", metavar="DIR", help="folder of the official binary files")
+    doctor.add_argument("--seconds", type=float, default=5.0, metavar="S",
+                        help="for one measurement (default: 5)")
     return parser
 
 
@@ -179,8 +187,11 @@ def _execute(
 ) -> int:
     if options.together is not None and options.together < 1:
         raise CifarError(f"together: at least one run, got {options.together}")
-    if options.minutes is not None and not options.minutes > 0:
+    if options.minutes is not None and not 0 < options.minutes < 1e6:
         raise CifarError(f"minutes: a positive number is needed, got {options.minutes}")
+    if not 0 <= options.checkpoint_seconds <= 86_400:
+        raise CifarError("checkpoint-seconds: from 0 to 86400, got "
+                         f"{options.checkpoint_seconds}")
     if options.download:
         for name in dict.fromkeys(cfg.data for cfg in configs):
             data.download(name, options.data)
@@ -217,8 +228,14 @@ def _protocol(options: argparse.Namespace) -> int:
 def _protocol_on(client: Any, options: argparse.Namespace) -> int:
     for net in options.net or ():
         config(net, "vanilla", 0)  # an unknown name is an error
+        if net.startswith("resnext") and not options.resnext:
+            raise CifarError(f"net: {net} needs --resnext beside it: such a row takes some ten"
+                             " GPU-hours")
     if options.seeds_at_most is not None and options.seeds_at_most < 1:
         raise CifarError(f"seeds-at-most: at least one, got {options.seeds_at_most}")
+    nets = {net for net, _, _ in PROTOCOLS[options.protocol]}
+    if options.net and not nets >= set(options.net):
+        raise CifarError(f"net: the {options.protocol} protocol has {', '.join(sorted(nets))}")
     precision = "fp32" if options.protocol == "small" else _precision(options, client)
     configs = protocol(
         options.protocol, precision, resnext=options.resnext,
@@ -275,14 +292,26 @@ def _table(options: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from .doctor import examine, report
+
+    if not 0 < options.seconds <= 60:
+        raise CifarError(f"seconds: more than 0 and at most 60, got {options.seconds}")
+    print(report(examine(options.device, options.seconds), options.data))
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 for success, 2 for a mistake, 130 when interrupted."""
     try:
         options = _parser().parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
-    act = {"train": _train, "plan": _protocol, "all": _protocol, "table": _table}[
-        options.command]
+    act = {"train": _train, "plan": _protocol, "all": _protocol, "table": _table,
+           "doctor": _doctor}[options.command]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     try:
         return act(options)
     except CifarError as error:

@@ -16,7 +16,7 @@ import torch
 from . import CifarError
 from .store import Store, block_sums, decode
 
-__all__ = ["DATASETS", "Dataset", "default_folder", "download", "load", "unpack"]
+__all__ = ["DATASETS", "Dataset", "default_folder", "download", "find", "load", "unpack"]
 
 _PIXELS = 3 * 32 * 32
 
@@ -88,16 +88,31 @@ DATASETS = {
 DATASETS["cifar10-16px"] = replace(DATASETS["cifar10"], averaged=2)
 
 
-def cache_folder() -> Path:
-    """Return the per-user folder where downloads lie."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return Path(cache or Path.home() / ".cache") / "mflib" / "cifar"
+def _expanded(path: str | Path) -> Path:
+    """Return a path with its ~ replaced, where there is such a home."""
+    with contextlib.suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
 
 
 def default_folder() -> Path:
-    """Return the folder of the variable MFLIB_CIFAR, or the per-user cache."""
+    """Return the folder of the variable MFLIB_CIFAR, or a cache of the user's."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
     given = os.environ.get("MFLIB_CIFAR")
-    return Path(given).expanduser() if given else cache_folder()
+    return _expanded(given or Path(cache) / "mflib" / "cifar")
+
+
+def find(name: str, folder: str | Path | None = None) -> Path:
+    """Return where the files of a data set lie: in a folder, or in the archive's inside it.
+
+    Raises
+    ------
+    CifarError
+        If they do not.
+    """
+    if name not in DATASETS:
+        raise CifarError(f"data: {name!r} is none of {', '.join(DATASETS)}")
+    return _locate(DATASETS[name], _expanded(folder) if folder else default_folder())
 
 
 def _locate(dataset: Dataset, folder: Path) -> Path:
@@ -178,10 +193,7 @@ def load(
     CifarError
         If a file is missing, truncated, corrupted or holds a label out of range.
     """
-    if name not in DATASETS:
-        raise CifarError(f"data: {name!r} is none of {', '.join(DATASETS)}")
-    dataset = DATASETS[name]
-    place = _locate(dataset, Path(folder).expanduser() if folder else default_folder())
+    place, dataset = find(name, folder), DATASETS[name]
     parts = []
     for split, records in (("train", dataset.train_records), ("test", dataset.test_records)):
         raw = np.concatenate([
@@ -230,7 +242,7 @@ def download(name: str, folder: str | Path | None = None) -> Path:
     """
     if name not in DATASETS:
         raise CifarError(f"data: {name!r} is none of {', '.join(DATASETS)}")
-    dataset, folder = DATASETS[name], Path(folder or default_folder()).expanduser()
+    dataset, folder = DATASETS[name], _expanded(folder or default_folder())
     with contextlib.suppress(CifarError):
         _locate(dataset, folder)
         return folder

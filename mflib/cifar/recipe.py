@@ -175,7 +175,8 @@ def protocol(
     """
     def runs() -> Iterator[Config]:
         for net, rules, count in PROTOCOLS[name]:
-            wanted = resnext or not net.startswith("resnext") if nets is None else net in nets
+            wanted = (resnext or not net.startswith("resnext")) and (
+                nets is None or net in nets)
             for seed in range(min(count, seeds or count) if wanted else 0):
                 for how in rules:
                     yield config(net, how, seed, precision=precision, verified=verified,

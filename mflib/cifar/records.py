@@ -206,11 +206,14 @@ def write_record(folder: Path, record: dict[str, Any], overwrite: bool = False) 
     Raises
     ------
     CifarError
-        If the same run was written before and `overwrite` is false, or no space is left.
+        If the same run was written before with another end and `overwrite` is false, or
+        no space is left.
     """
     path = Path(folder) / f"{record['name']}.json"
-    if path.exists() and not overwrite:
-        raise CifarError(f"{path} exists; add --overwrite to replace it")
+    if path.is_file() and path.stat().st_size and not overwrite:
+        if read_record(path)["final"] == record["final"]:
+            return path  # another process has run the same, to the same bits
+        raise CifarError(f"{path} exists and ends otherwise; add --overwrite to replace it")
     text = json.dumps(record, indent=1, allow_nan=False)
     write(path, _compact(text) + "\n")
     return path
