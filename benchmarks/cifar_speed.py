@@ -38,8 +38,11 @@ from mflib.cifar.records import SCHEMA, circumstances, write  # noqa: E402
 from mflib.cifar.store import Store  # noqa: E402
 from mflib.cifar.training import Run  # noqa: E402
 
-KINDS = {"convolutions": ("conv",), "batch norm": ("batch_norm",),
-         "ReLU": ("relu", "threshold", "clamp")}
+KINDS = {
+    "convolutions": ("conv",),
+    "batch norm": ("batch_norm",),
+    "ReLU": ("relu", "threshold", "clamp"),
+}
 
 
 class Images(torch.utils.data.Dataset):
@@ -70,7 +73,8 @@ class PlainLoop:
         self.device, self.bf16 = run.device, bf16
         self.net = PlainNetwork(run.net.arch).to(run.device)
         self.optimiser = torch.optim.SGD(
-            self.net.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+            self.net.parameters(), 0.1, momentum=0.9, weight_decay=1e-4
+        )
         self.batches, self._left = batches, iter(())
 
     def step(self) -> int:
@@ -119,8 +123,10 @@ def time_shares(run: Run, steps: int = 3) -> dict[str, float]:
         run.wait()
     spent = dict.fromkeys([*KINDS, "the rest"], 0.0)
     for event in found.key_averages():
-        kind = next((kind for kind, words in KINDS.items()
-                     if any(word in event.key for word in words)), "the rest")
+        kind = next(
+            (kind for kind, words in KINDS.items() if any(word in event.key for word in words)),
+            "the rest",
+        )
         if event.key.startswith("aten::"):
             spent[kind] += event.self_device_time_total if cuda else event.self_cpu_time_total
     total = sum(spent.values()) or 1.0
@@ -128,8 +134,12 @@ def time_shares(run: Run, steps: int = 3) -> dict[str, float]:
 
 
 def measure(
-    net: str = "small-n3", pairs: int = 1, device: str = "auto", seconds: float = 3.0,
-    rounds: int = 5, images: int = 12_800,
+    net: str = "small-n3",
+    pairs: int = 1,
+    device: str = "auto",
+    seconds: float = 3.0,
+    rounds: int = 5,
+    images: int = 12_800,
 ) -> dict[str, Any]:
     """Measure the trainer and the plain loops by turns; medians over the rounds count."""
     where = pick_device(device)
@@ -140,10 +150,22 @@ def measure(
     pixels = rng.integers(0, 256, (images, arch.size, arch.size, 3), dtype=np.uint8)
     labels = rng.integers(0, 10, images)
     ten = DATASETS["cifar10"]
-    store = Store(pixels, labels, pixels[:100], labels[:100], mean=ten.mean, std=ten.std,
-                  classes=10, device=where, pad=model.pad)
-    runs = [Run(config(net, how, seed, precision=precision, epochs=10**6), store)
-            for seed in range(pairs) for how in ("vanilla", "mean-field")]
+    store = Store(
+        pixels,
+        labels,
+        pixels[:100],
+        labels[:100],
+        mean=ten.mean,
+        std=ten.std,
+        classes=10,
+        device=where,
+        pad=model.pad,
+    )
+    runs = [
+        Run(config(net, how, seed, precision=precision, epochs=10**6), store)
+        for seed in range(pairs)
+        for how in ("vanilla", "mean-field")
+    ]
     for run in runs:
         use_graphs(run)
 
@@ -153,11 +175,18 @@ def measure(
                 if run.at_end:
                     run.close_epoch(None)
             return sum(run.step() for run in chosen)
+
         return step
 
     loader = torch.utils.data.DataLoader(
-        Images(pixels, labels, model.pad), 128, shuffle=True, pin_memory=cuda, drop_last=True,
-        num_workers=min(8, os.cpu_count() or 1) if cuda else 0, persistent_workers=cuda)
+        Images(pixels, labels, model.pad),
+        128,
+        shuffle=True,
+        pin_memory=cuda,
+        drop_last=True,
+        num_workers=min(8, os.cpu_count() or 1) if cuda else 0,
+        persistent_workers=cuda,
+    )
 
     def arrays() -> Any:
         run = runs[0]
@@ -183,8 +212,13 @@ def measure(
         for key in ("DataLoader", "arrays")
     }
     return {
-        "schema": SCHEMA, "net": net, **circumstances(where), "precision": precision,
-        "runs_together": len(runs), "rounds": rounds, "seconds_each": seconds,
+        "schema": SCHEMA,
+        "net": net,
+        **circumstances(where),
+        "precision": precision,
+        "runs_together": len(runs),
+        "rounds": rounds,
+        "seconds_each": seconds,
         "images_per_second": {key: median(values) for key, values in rates.items()},
         "ratio": {key: median(values) for key, values in ratios.items()},
         "ratio_range": {key: [min(v), max(v)] for key, v in ratios.items()},
@@ -201,8 +235,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="interleaved measurements")
     parser.add_argument("--out", metavar="FILE", help="write the JSON to a file as well")
     options = parser.parse_args()
-    found = measure(options.net, options.pairs, options.device, options.seconds,
-                    options.rounds)
+    found = measure(options.net, options.pairs, options.device, options.seconds, options.rounds)
     text = json.dumps(found, indent=1)
     if options.out:
         write(Path(options.out), text + "\n")

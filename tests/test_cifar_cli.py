@@ -22,15 +22,31 @@ def files(tmp_path_factory):
 
 
 def words(files, out, *more, command="train", net=True):
-    base = [command, "--data", str(files), "--out", str(out), "--unverified", "--device",
-            "cpu", "--checkpoints", str(out / "unfinished"), "--quiet"]
+    base = [
+        command,
+        "--data",
+        str(files),
+        "--out",
+        str(out),
+        "--unverified",
+        "--device",
+        "cpu",
+        "--checkpoints",
+        str(out / "unfinished"),
+        "--quiet",
+    ]
     return [*base, *(["--net", "resnet20"] if net else []), *map(str, more)]
 
 
 def run(words, **more):
     return subprocess.run(
-        [sys.executable, "-m", "mflib.cifar", *words], env=ENV, capture_output=True,
-        text=True, timeout=120, **more)
+        [sys.executable, "-m", "mflib.cifar", *words],
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **more,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +58,9 @@ def whole(files, tmp_path_factory):
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bits(files, whole, tmp_path):
-    command = words(files, tmp_path, "--rule", "T1", "--seeds", 0, "--epochs", 3,
-                    "--checkpoint-seconds", 0)
+    command = words(
+        files, tmp_path, "--rule", "T1", "--seeds", 0, "--epochs", 3, "--checkpoint-seconds", 0
+    )
     child = subprocess.Popen([sys.executable, "-m", "mflib.cifar", *command], env=ENV)
     for _ in range(600):
         if list(tmp_path.glob("unfinished/*.pt")) or child.poll() is not None:
@@ -65,8 +82,8 @@ def test_an_interrupt_saves_and_says_so(files, tmp_path):
     command = words(files, tmp_path, "--seeds", 0, "--epochs", 50)
     command.remove("--quiet")
     child = subprocess.Popen(
-        [sys.executable, "-m", "mflib.cifar", *command], env=ENV, text=True,
-        stderr=subprocess.PIPE)
+        [sys.executable, "-m", "mflib.cifar", *command], env=ENV, text=True, stderr=subprocess.PIPE
+    )
     assert "epoch 1/50" in child.stderr.readline()
     child.send_signal(signal.SIGINT)
     rest = child.stderr.read()
@@ -126,11 +143,19 @@ def test_an_empty_file_is_no_record(files, tmp_path, capsys):
 
 
 def test_two_trains_in_one_folder_end_with_every_record_once(files, tmp_path):
-    args = words(files, tmp_path, "--rule", "vanilla", "T1", "--epochs", 3, "--seeds", "0-1",
-                 "--missing")
-    both = [subprocess.Popen([sys.executable, "-m", "mflib.cifar", *args], env=ENV, text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            for _ in range(2)]
+    args = words(
+        files, tmp_path, "--rule", "vanilla", "T1", "--epochs", 3, "--seeds", "0-1", "--missing"
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "mflib.cifar", *args],
+            env=ENV,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for _ in range(2)
+    ]
     for child in both:
         said, _ = child.communicate(timeout=300)
         assert child.returncode == 0, said
@@ -142,17 +167,25 @@ def test_without_a_home_everything_works(files, tmp_path):
     env = {**ENV, "MFLIB_CIFAR": "~nouser/files"}
     for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         env.pop(name, None)
-    code = ("import os, pathlib, sys\n"
-            "def lost(*a, **k): raise RuntimeError('Could not determine home directory.')\n"
-            "pathlib.Path.expanduser = pathlib.Path.home = lost\n"
-            "from mflib.cifar.cli import main\nsys.exit(main(sys.argv[1:]))")
+    code = (
+        "import os, pathlib, sys\n"
+        "def lost(*a, **k): raise RuntimeError('Could not determine home directory.')\n"
+        "pathlib.Path.expanduser = pathlib.Path.home = lost\n"
+        "from mflib.cifar.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
     args = words(files, tmp_path, "--seeds", 0, "--epochs", 1, "--rule", "vanilla")
-    done = subprocess.run([sys.executable, "-c", code, *args], env=env, text=True,
-                          capture_output=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], env=env, text=True, capture_output=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     args[args.index("--data") : args.index("--data") + 2] = ["--data", "~nouser/files"]
-    lost = subprocess.run([sys.executable, "-c", code, *args, "--overwrite"], env=env,
-                          text=True, capture_output=True, timeout=120)
+    lost = subprocess.run(
+        [sys.executable, "-c", code, *args, "--overwrite"],
+        env=env,
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
     assert lost.returncode == 2 and "~nouser/files" in lost.stderr
     assert len(lost.stderr.splitlines()) == 1
 
@@ -160,7 +193,11 @@ def test_without_a_home_everything_works(files, tmp_path):
 def test_a_terminal_that_knows_ascii_only_gets_its_table(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "mflib.cifar", "table", "--records", str(tmp_path)],
-        env={**ENV, "PYTHONIOENCODING": "ascii"}, text=True, capture_output=True, timeout=120)
+        env={**ENV, "PYTHONIOENCODING": "ascii"},
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
     assert done.returncode == 0 and "not run" in done.stdout, done.stderr
 
 
@@ -236,7 +273,8 @@ def test_a_mistake_is_one_line_and_exit_two(files, tmp_path, capsys, extra, expe
     ],
 )
 def test_a_mistake_about_a_protocol_is_one_line_and_exit_two(
-        files, tmp_path, capsys, extra, expected):
+    files, tmp_path, capsys, extra, expected
+):
     for command in ("plan", "all"):
         args = [*words(files, tmp_path, command=command, net=False), *extra]
         assert main(args) == 2
@@ -265,8 +303,9 @@ def test_torch_and_numpy_are_enough(files, tmp_path):
     )
     args = words(files, tmp_path, "--seeds", 0, "--epochs", 1, "--rule", "vanilla")
     args.remove("--quiet")
-    done = subprocess.run([sys.executable, "-c", code, *args], env=ENV, text=True,
-                          capture_output=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], env=ENV, text=True, capture_output=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert "images/s" in done.stderr and "expected minutes" in done.stdout
     assert "table: needs " in done.stderr
@@ -274,9 +313,12 @@ def test_torch_and_numpy_are_enough(files, tmp_path):
 
 @pytest.mark.parametrize("name", ["torch", "numpy"])
 def test_a_python_without_torch_or_numpy_is_told_what_to_install(name):
-    code = f"import sys, runpy\nsys.modules['{name}'] = None\n" \
-           "runpy.run_module('mflib.cifar', run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", code], env=ENV, text=True,
-                          capture_output=True, timeout=120)
+    code = (
+        f"import sys, runpy\nsys.modules['{name}'] = None\n"
+        "runpy.run_module('mflib.cifar', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENV, text=True, capture_output=True, timeout=120
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert f"has no {name}; install torch" in done.stderr.splitlines()[-1]

@@ -49,8 +49,7 @@ def test_averaged_images_are_the_exact_means_of_their_squares(tmp_path):
     corner, still = torch.full((5, 2), 2, dtype=torch.uint8), torch.zeros(5, dtype=torch.bool)
     trained = small.batch(index, corner, still, torch.float32)
     whole = fine.batch(index, 2 * corner, still, torch.float32)
-    torch.testing.assert_close(
-        trained, torch.nn.functional.avg_pool2d(whole, 2), rtol=0, atol=2e-6)
+    torch.testing.assert_close(trained, torch.nn.functional.avg_pool2d(whole, 2), rtol=0, atol=2e-6)
 
 
 def test_crop_and_flip_equal_padding_slicing_and_mirroring():
@@ -83,8 +82,13 @@ def test_test_images_are_the_single_original_view():
     index, middle = torch.arange(20), torch.full((20, 2), 4, dtype=torch.uint8)
     assert store.test_batch(0, 20, torch.float32).shape == (20, 3, 8, 8)
     swapped = Store(
-        store._test.numpy(), store.test_labels, store._test.numpy(), store.test_labels,
-        mean=(0.5,) * 3, std=(0.25,) * 3, classes=10,
+        store._test.numpy(),
+        store.test_labels,
+        store._test.numpy(),
+        store.test_labels,
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        classes=10,
     )
     same = swapped.batch(index, middle, torch.zeros(20, dtype=torch.bool), torch.float32)
     assert same.equal(store.test_batch(0, 20, torch.float32))
@@ -106,8 +110,12 @@ def _spoil(folder, how):
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("truncated", "truncated"), ("corrupted", "md5"), ("missing", "is missing"),
-     ("empty", "0 bytes")],
+    [
+        ("truncated", "truncated"),
+        ("corrupted", "md5"),
+        ("missing", "is missing"),
+        ("empty", "0 bytes"),
+    ],
 )
 def test_a_spoiled_file_is_one_clear_error(tmp_path, monkeypatch, how, words):
     folder = write_files(tmp_path)

@@ -41,12 +41,15 @@ def test_a_record_is_read_as_it_was_written_with_its_protocol_beside(tmp_path):
 
 
 def test_the_same_run_is_not_written_twice_unless_asked(tmp_path):
-    records.write_record(tmp_path, made(together=1))
-    with pytest.raises(CifarError, match="--overwrite"):
-        records.write_record(tmp_path, made(together=2))
-    assert records.read_records(tmp_path)[0]["together"] == 1
-    records.write_record(tmp_path, made(together=2), overwrite=True)
-    assert records.read_records(tmp_path)[0]["together"] == 2
+    first, path = made(together=1), records.write_record(tmp_path, made(together=1))
+    records.write_record(tmp_path, made(together=2))  # the same end, by another process
+    assert records.read_record(path)["together"] == 1
+    other = first | {"final": first["final"] | {"weights_sha256": "other"}}
+    with pytest.raises(CifarError, match="ends otherwise; add --overwrite"):
+        records.write_record(tmp_path, other)
+    assert records.read_record(path)["final"] == first["final"]
+    records.write_record(tmp_path, other, overwrite=True)
+    assert records.read_record(path)["final"] == other["final"]
 
 
 def test_no_space_left_is_one_error_and_earlier_records_stay(tmp_path, monkeypatch):
@@ -66,8 +69,13 @@ def test_no_space_left_is_one_error_and_earlier_records_stay(tmp_path, monkeypat
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [('{"schema": 99}', "schema 99"), ("{", "no record"), ('{"a": 1}', "no record"),
-     ("", "no record"), ('{"schema": 2, "config": {}}', "no record")],
+    [
+        ('{"schema": 99}', "schema 99"),
+        ("{", "no record"),
+        ('{"a": 1}', "no record"),
+        ("", "no record"),
+        ('{"schema": 2, "config": {}}', "no record"),
+    ],
 )
 def test_a_foreign_or_empty_file_is_named(tmp_path, text, words):
     records.write_record(tmp_path, made())
@@ -96,17 +104,21 @@ def test_an_impossible_test_error_is_refused(tmp_path, value):
         records.read_records(tmp_path)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda r: r.update(name="other"), "its configuration is that of"),
-    (lambda r: r["config"].update(seed=5), "its configuration is that of"),
-    (lambda r: r["config"].update(rule="magic"), "unknown rule"),
-    (lambda r: r["config"].update(reduced=False), "no record of a run"),
-    (lambda r: r["epochs"].pop(), "epochs, and called finished"),
-    (lambda r: r.update(status="running"), "neither finished nor diverged"),
-    (lambda r: r["final"].update(test_error=0.0), "not those of its epochs"),
-    (lambda r: r.update(status="diverged"), "has no final error"),
-    (lambda r: r["shuffled"].update(test_errors=[200.0]), "no share"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: r.update(name="other"), "its configuration is that of"),
+        (lambda r: r["config"].update(seed=5), "its configuration is that of"),
+        (lambda r: r["config"].update(rule="magic"), "unknown rule"),
+        (lambda r: r["config"].update(reduced=False), "no record of a run"),
+        (lambda r: r["epochs"].pop(), "epochs, and called finished"),
+        (lambda r: r.update(status="running"), "neither finished nor diverged"),
+        (lambda r: r["final"].update(test_error=0.0), "not those of its epochs"),
+        (lambda r: r.update(status="diverged"), "has no final error"),
+        (lambda r: r["shuffled"].update(test_errors=[200.0]), "no share"),
+        (lambda r: r["advanced_by"][0].update(source="other"), "advanced by different code"),
+    ],
+)
 def test_a_record_that_contradicts_itself_is_refused(tmp_path, change, words):
     record = made()
     path = tmp_path / f"{record['name']}.json"
@@ -178,8 +190,13 @@ def test_the_hash_counts_what_computes_and_nothing_else():
     def digest(source):
         return records.source_hash(lambda name: source.encode(), ("a",))
 
-    same = ["import math\n\ndef f(x):\n    return 2*x\n", text.replace("Two", "Twice"),
-            "__all__ = ['f']\n" + text]
+    same = [
+        "import math\n\ndef f(x):\n    return 2*x\n",
+        text.replace("Two", "Twice"),
+        "__all__ = ['f']\n" + text,
+        text.replace("f(x)", "f(\n    x: int,\n) -> int"),
+        text.replace("2 * x", "(2 * x)"),
+    ]
     assert {digest(one) for one in same} == {digest(text)}
     assert digest(text.replace("2 *", "3 *")) != digest(text)
     assert digest(text.replace("2 * x", '"2 x"')) != digest(text.replace("2 * x", '"3 x"'))
@@ -196,8 +213,10 @@ def test_every_module_that_computes_is_in_the_hash(monkeypatch):
         if file.startswith(str(folder)):
             seen.add(file.rsplit("/", 1)[1].removesuffix(".py"))
 
-    runs = [Run(config("resnet20", how, 0, epochs=1, subset=50), random_store(), TOY)
-            for how in ("others-move", "flow")]
+    runs = [
+        Run(config("resnet20", how, 0, epochs=1, subset=50), random_store(), TOY)
+        for how in ("others-move", "flow")
+    ]
     sys.setprofile(note)
     try:
         for run in runs:
@@ -216,8 +235,11 @@ def test_settled_is_what_another_run_says_already(tmp_path):
     assert records.sorted_times(record) == 0
     records.write_record(tmp_path, record)
     assert records.settled(asked, tmp_path)
-    for cfg in (dataclasses.replace(asked, seed=1), dataclasses.replace(asked, rule="T1"),
-                dataclasses.replace(asked, rule="T1-blocks-stay")):
+    for cfg in (
+        dataclasses.replace(asked, seed=1),
+        dataclasses.replace(asked, rule="T1"),
+        dataclasses.replace(asked, rule="T1-blocks-stay"),
+    ):
         assert not records.settled(cfg, tmp_path)
     record["epochs"][0]["reorderings"] = [1]
     records.write_record(tmp_path, record, overwrite=True)
@@ -227,9 +249,11 @@ def test_settled_is_what_another_run_says_already(tmp_path):
 @pytest.mark.parametrize("how", ["blocks-stay", "others-move"])
 def test_until_something_is_sorted_its_twin_is_the_same_to_the_last_bit(how):
     """The claim behind `settled`, and that it ends with the first sort."""
+
     def trained(rule, rate):
         cfg = dataclasses.replace(
-            config("resnet20", rule, 0, epochs=2, subset=50), rate=rate, batch=16)
+            config("resnet20", rule, 0, epochs=2, subset=50), rate=rate, batch=16
+        )
         net = Network(residual("toy", (4,), (8,), 10, size=8))
         run = Run(cfg, random_store(), net)
         while not run.finished:
@@ -252,15 +276,26 @@ def test_the_recipes_are_the_stated_ones():
     assert (ten.data, ten.epochs, ten.weight_decay, ten.pad) == ("cifar10", 160, 1e-4, 4)
     assert (hundred.data, hundred.epochs, hundred.weight_decay) == ("cifar100", 300, 5e-4)
     assert (small.data, small.epochs, small.weight_decay, small.pad) == (
-        "cifar10-16px", 20, 1e-4, 2)
+        "cifar10-16px",
+        20,
+        1e-4,
+        2,
+    )
     assert {(c.batch, c.rate, c.momentum) for c in (ten, small, hundred)} == {(128, 0.1, 0.9)}
     assert [e for e in range(1, 161) if ten.evaluates(e)] == [
-        *range(10, 151, 10), 156, 157, 158, 159, 160]
+        *range(10, 151, 10),
+        156,
+        157,
+        158,
+        159,
+        160,
+    ]
     assert [e for e in range(1, 21) if small.evaluates(e)] == [5, 10, 15, 20]
 
 
-@pytest.mark.parametrize(("net", "epochs", "cuts"), [("small-n3", 20, (10, 15)),
-                                                      ("resnet20", 160, (80, 120))])
+@pytest.mark.parametrize(
+    ("net", "epochs", "cuts"), [("small-n3", 20, (10, 15)), ("resnet20", 160, (80, 120))]
+)
 def test_the_rate_falls_at_one_half_and_three_quarters(net, epochs, cuts):
     run = begun()
     run.cfg = dataclasses.replace(run.cfg, epochs=epochs)
@@ -294,10 +329,21 @@ def test_small_runs_come_in_order_in_pairs():
     assert nets[32:72] == ["small-n3"] * 40
 
 
-@pytest.mark.parametrize("change", [
-    {"epochs": 19}, {"batch": 64}, {"rate": 0.2}, {"momentum": 0.8}, {"weight_decay": 5e-4},
-    {"pad": 4}, {"precision": "bf16"}, {"subset": 50_000}, {"verified": False},
-    {"data": "cifar10"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 19},
+        {"batch": 64},
+        {"rate": 0.2},
+        {"momentum": 0.8},
+        {"weight_decay": 5e-4},
+        {"pad": 4},
+        {"precision": "bf16"},
+        {"subset": 50_000},
+        {"verified": False},
+        {"data": "cifar10"},
+    ],
+)
 def test_any_other_number_is_no_run_of_the_small_protocol(change):
     cfg = config("small-n3", "mean-field", 3)
     assert cfg.protocol == "small"
@@ -331,8 +377,10 @@ def test_a_committed_record_is_of_a_protocol_and_made_by_the_code_of_its_commit(
             return git("show", f"{commit}:mflib/cifar/{name}").stdout
 
         counted = next(
-            ast.literal_eval(node.value) for node in ast.parse(then("records.py")).body
-            if isinstance(node, ast.Assign) and node.targets[0].id == "SOURCES")
+            ast.literal_eval(node.value)
+            for node in ast.parse(then("records.py")).body
+            if isinstance(node, ast.Assign) and node.targets[0].id == "SOURCES"
+        )
         assert records.source_hash(then, counted) == found["source"]
 
 

@@ -64,8 +64,12 @@ class Dataset:
 _URL = "https://www.cs.toronto.edu/~kriz/"
 DATASETS = {
     "cifar10": Dataset(
-        "cifar10", "cifar-10-batches-bin", _URL + "cifar-10-binary.tar.gz",
-        "c32a1d4ab5d03f1284b67883e8d87530", 10, 1,
+        "cifar10",
+        "cifar-10-batches-bin",
+        _URL + "cifar-10-binary.tar.gz",
+        "c32a1d4ab5d03f1284b67883e8d87530",
+        10,
+        1,
         (
             ("data_batch_1.bin", "5dd7e06a14cb22eb9f671a540d1b7c25"),
             ("data_batch_2.bin", "5ea93a67294ea407fff1d09f752e9692"),
@@ -74,14 +78,24 @@ DATASETS = {
             ("data_batch_5.bin", "53f37980c15c3d472c316c40844f3f0d"),
         ),
         (("test_batch.bin", "803d5f7f4d78ea53de84dbe85f74fb6d"),),
-        10_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
+        10_000,
+        10_000,
+        (0.4914, 0.4822, 0.4465),
+        (0.2470, 0.2435, 0.2616),
     ),
     "cifar100": Dataset(
-        "cifar100", "cifar-100-binary", _URL + "cifar-100-binary.tar.gz",
-        "03b5dce01913d631647c71ecec9e9cb8", 100, 2,
+        "cifar100",
+        "cifar-100-binary",
+        _URL + "cifar-100-binary.tar.gz",
+        "03b5dce01913d631647c71ecec9e9cb8",
+        100,
+        2,
         (("train.bin", "6172c7755cfe09b2fe270c85cebc1b15"),),
         (("test.bin", "4499cfba6c016c1be1438163640a0898"),),
-        50_000, 10_000, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762),
+        50_000,
+        10_000,
+        (0.5071, 0.4865, 0.4409),
+        (0.2673, 0.2564, 0.2762),
     ),
 }
 #: The same files, images averaged 2 x 2 to 16 x 16; the channels' scale stays.
@@ -196,18 +210,25 @@ def load(
     place, dataset = find(name, folder), DATASETS[name]
     parts = []
     for split, records in (("train", dataset.train_records), ("test", dataset.test_records)):
-        raw = np.concatenate([
-            _read(dataset, place / file, md5, records, verify)
-            for file, md5 in getattr(dataset, split)
-        ])
+        raw = np.concatenate(
+            [
+                _read(dataset, place / file, md5, records, verify)
+                for file, md5 in getattr(dataset, split)
+            ]
+        )
         most = subset if split == "train" and subset is not None else len(raw)
         if not 0 < most <= len(raw):
             raise CifarError(f"subset: {most} is not between 1 and the {len(raw)} images")
         images, labels = decode(raw[:most], dataset.label_bytes)
         parts += [block_sums(images, dataset.averaged), labels]
     return Store(
-        *parts, mean=dataset.mean, std=dataset.std, classes=dataset.classes, device=device,
-        pad=pad, white=255 * dataset.averaged**2,
+        *parts,
+        mean=dataset.mean,
+        std=dataset.std,
+        classes=dataset.classes,
+        device=device,
+        pad=pad,
+        white=255 * dataset.averaged**2,
     )
 
 
@@ -255,8 +276,11 @@ def download(name: str, folder: str | Path | None = None) -> Path:
         ) from None
     try:
         archive = pooch.retrieve(
-            dataset.archive, f"md5:{dataset.archive_md5}", path=folder,
-            fname=dataset.archive.rsplit("/", 1)[-1], progressbar=False,
+            dataset.archive,
+            f"md5:{dataset.archive_md5}",
+            path=folder,
+            fname=dataset.archive.rsplit("/", 1)[-1],
+            progressbar=False,
         )
     except (OSError, ValueError) as error:
         raise CifarError(

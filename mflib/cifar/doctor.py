@@ -28,8 +28,17 @@ def noise(net: str, device: torch.device | str = "cpu", images: int = 1280) -> S
     pixels = rng.integers(0, 256, (images, arch.size, arch.size, 3), dtype=np.uint8)
     labels = rng.integers(0, 10, images)
     ten = DATASETS["cifar10"]
-    return Store(pixels, labels, pixels[:128], labels[:128], mean=ten.mean, std=ten.std,
-                 classes=10, device=device, pad=config(net, "vanilla", 0).pad)
+    return Store(
+        pixels,
+        labels,
+        pixels[:128],
+        labels[:128],
+        mean=ten.mean,
+        std=ten.std,
+        classes=10,
+        device=device,
+        pad=config(net, "vanilla", 0).pad,
+    )
 
 
 def images_per_second(run: Run, seconds: float) -> float:
@@ -70,8 +79,11 @@ def examine(device: str = "auto", seconds: float = 5.0) -> dict[str, Any]:
     where = pick_device(device)
     cuda = where.type == "cuda"
     found: dict[str, Any] = {
-        "device": provenance.device(where), "threads": torch.get_num_threads(),
-        "versions": provenance.versions("torch", "numpy"), "speed": {}, "minutes": {},
+        "device": provenance.device(where),
+        "threads": torch.get_num_threads(),
+        "versions": provenance.versions("torch", "numpy"),
+        "speed": {},
+        "minutes": {},
     }
     for name, net in (("small", "small-n3"), ("full", "resnet20")):
         for precision in ("fp32", "bf16") if cuda else ("fp32",):
@@ -86,8 +98,9 @@ def examine(device: str = "auto", seconds: float = 5.0) -> dict[str, Any]:
                     about["captured"] = "; ".join(run.act.reasons.values()) or True
             except RuntimeError as error:  # CUDA's way to say that something does not work
                 about["failed"] = str(error).splitlines()[0]
-        speeds = [a.get("images_per_second", 0.0) for (n, _), a in found["speed"].items()
-                  if n == net]
+        speeds = [
+            a.get("images_per_second", 0.0) for (n, _), a in found["speed"].items() if n == net
+        ]
         for other, rules, seeds in PROTOCOLS[name]:
             cfg = config(other, "vanilla", 0)
             work = architecture(other, 10).macs / architecture(net, 10).macs
@@ -99,8 +112,10 @@ def examine(device: str = "auto", seconds: float = 5.0) -> dict[str, Any]:
 
 def report(found: dict[str, Any], data: str | None = None) -> str:
     """Return the findings as lines of text."""
-    lines = [f"device     {found['device']}, {found['threads']} thread(s)",
-             "versions   " + ", ".join(f"{k} {v}" for k, v in found["versions"].items())]
+    lines = [
+        f"device     {found['device']}, {found['threads']} thread(s)",
+        "versions   " + ", ".join(f"{k} {v}" for k, v in found["versions"].items()),
+    ]
     try:
         lines.append(f"data       {find('cifar10', data)}")
     except CifarError as error:
@@ -110,9 +125,12 @@ def report(found: dict[str, Any], data: str | None = None) -> str:
             lines.append(f"{net:10s} {precision}: fails ({about['failed']})")
             continue
         captured = {None: "", True: ", step captured and equal to the written one"}.get(
-            about["captured"], f", not captured: {about['captured']}")
-        lines.append(f"{net:10s} {precision}: {about['images_per_second']:,.0f} images/s, one run"
-                     f" alone{captured}")
+            about["captured"], f", not captured: {about['captured']}"
+        )
+        lines.append(
+            f"{net:10s} {precision}: {about['images_per_second']:,.0f} images/s, one run"
+            f" alone{captured}"
+        )
     lines.append("expected minutes, one run after the other, in proportion to multiply-adds")
     for (name, net, rules), minutes in found["minutes"].items():
         what = ", ".join(rules) if len(rules) < 3 else f"{len(rules)} rules"

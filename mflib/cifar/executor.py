@@ -34,8 +34,17 @@ from .store import Store
 from .training import Run
 
 __all__ = [
-    "Place", "Stop", "advance", "connect", "groups", "has_gpu", "pick_device", "run_all",
-    "run_group", "run_on_cluster", "written",
+    "Place",
+    "Stop",
+    "advance",
+    "connect",
+    "groups",
+    "has_gpu",
+    "pick_device",
+    "run_all",
+    "run_group",
+    "run_on_cluster",
+    "written",
 ]
 
 #: Seconds without any worker of a cluster after which the client gives up.
@@ -152,8 +161,10 @@ def groups(configs: list[Config], together: int | None, cuda: bool) -> list[list
         size = together or (TOGETHER.get(cfg.net, 16) if cuda else 1)
         last = out[-1] if out else []
         key = (cfg.net, cfg.data, cfg.subset, cfg.verified)
-        if last and len(last) < size and key == (
-            last[0].net, last[0].data, last[0].subset, last[0].verified
+        if (
+            last
+            and len(last) < size
+            and key == (last[0].net, last[0].data, last[0].subset, last[0].verified)
         ):
             last.append(cfg)
         else:
@@ -169,8 +180,7 @@ def _store(cfg: Config, place: Place, device: torch.device) -> Store:
     key = (cfg.data, place.data, cfg.subset, cfg.verified, cfg.pad, str(device))
     if key not in _stores:
         _stores.clear()
-        _stores[key] = data.load(
-            cfg.data, place.data, cfg.subset, device, cfg.verified, cfg.pad)
+        _stores[key] = data.load(cfg.data, place.data, cfg.subset, device, cfg.verified, cfg.pad)
     return _stores[key]
 
 
@@ -238,7 +248,10 @@ def advance(
 
 
 def run_group(
-    configs: list[Config], place: Place, stop: Stop | None = None, records: bool = True,
+    configs: list[Config],
+    place: Place,
+    stop: Stop | None = None,
+    records: bool = True,
 ) -> list[dict[str, Any]]:
     """Advance one group until it ends or has to stop; return the finished records.
 
@@ -254,8 +267,10 @@ def run_group(
     for run in runs:
         use_graphs(run)
         if load_checkpoint(work, run) and not place.quiet:
-            print(f"{run.cfg.name}  goes on after {run.epoch} epochs and {run.done} images",
-                  file=sys.stderr)
+            print(
+                f"{run.cfg.name}  goes on after {run.epoch} epochs and {run.done} images",
+                file=sys.stderr,
+            )
     left = sum((r.cfg.epochs - r.epoch) * r.images - r.done for r in runs)
 
     def finish(run: Run) -> None:
@@ -266,15 +281,22 @@ def run_group(
         finished.append(record)
 
     advance(
-        runs, stop=stop, progress=Progress(left, place.quiet), every=place.every,
-        finish=finish, save=lambda run: save_checkpoint(work, run),
+        runs,
+        stop=stop,
+        progress=Progress(left, place.quiet),
+        every=place.every,
+        finish=finish,
+        save=lambda run: save_checkpoint(work, run),
     )
     return finished
 
 
 def run_all(
-    configs: list[Config], place: Place, together: int | None = None,
-    minutes: float | None = None, skip: Callable[[Config], bool] | None = None,
+    configs: list[Config],
+    place: Place,
+    together: int | None = None,
+    minutes: float | None = None,
+    skip: Callable[[Config], bool] | None = None,
 ) -> tuple[int, int]:
     """Run everything in order; return how many finished and how many remain.
 
@@ -336,8 +358,12 @@ def _task(configs: list[Config], place: Place) -> list[dict[str, Any]]:
 
 
 def run_on_cluster(
-    configs: list[Config], place: Place, client: Any, together: int | None = None,
-    say: Callable[[str], None] = print, patience: float = PATIENCE,
+    configs: list[Config],
+    place: Place,
+    client: Any,
+    together: int | None = None,
+    say: Callable[[str], None] = print,
+    patience: float = PATIENCE,
 ) -> tuple[int, int]:
     """Run all configurations on the workers of a client.
 
@@ -374,7 +400,8 @@ def run_on_cluster(
         elif time.monotonic() - seen > patience:
             raise CifarError(
                 f"scheduler: for {patience:g} seconds there has been no worker; {done} runs are "
-                "recorded, start workers and give the same command with --missing")
+                "recorded, start workers and give the same command with --missing"
+            )
         for future in ready:
             part = pending.pop(future)
             if future.status != "finished":

@@ -80,8 +80,11 @@ class Graphs:
                 act()
             run.wait()
             ends.append(self._state())
-        gaps = [(a.double() - b.double()).abs().max() for a, b in zip(
-            *(end.values() for end in ends), strict=True) if a.numel()]
+        gaps = [
+            (a.double() - b.double()).abs().max()
+            for a, b in zip(*(end.values() for end in ends), strict=True)
+            if a.numel()
+        ]
         worst = float(torch.stack(gaps).max())
         return worst if worst == worst else float("inf")  # NaN is a difference
 
@@ -99,8 +102,10 @@ class Graphs:
         if reason is None:
             return graph.replay
         self.reasons[size] = reason
-        print(f"{run.cfg.name}: batches of {size} run step by step, which is slower ({reason})",
-              file=sys.stderr)
+        print(
+            f"{run.cfg.name}: batches of {size} run step by step, which is slower ({reason})",
+            file=sys.stderr,
+        )
         return partial(run.eager, size)
 
 

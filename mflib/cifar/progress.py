@@ -35,5 +35,9 @@ class Progress:
         error, loss = entry["test_error"], entry["loss"]
         told = "diverged" if run.status == "diverged" else f"loss {loss:.3f}"
         told += "" if error is None else f"  test error {error:5.2f} %"
-        print(f"{run.cfg.name}  epoch {entry['epoch']}/{run.cfg.epochs}  {told}  "
-              f"{rate:,.0f} images/s  left {left}", file=sys.stderr, flush=True)
+        print(
+            f"{run.cfg.name}  epoch {entry['epoch']}/{run.cfg.epochs}  {told}  "
+            f"{rate:,.0f} images/s  left {left}",
+            file=sys.stderr,
+            flush=True,
+        )

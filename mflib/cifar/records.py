@@ -14,10 +14,8 @@ import io
 import json
 import math
 import os
-import re
 import sys
 import tempfile
-import tokenize
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -33,10 +31,24 @@ from .algorithm_one import RULES, steps, twin
 from .recipe import Config
 
 __all__ = [
-    "SCHEMA", "SOURCES", "checkout", "checkpoint_path", "circumstances", "committed",
-    "describe", "drop_checkpoint", "load_checkpoint", "prepare",
-    "read_record", "read_records", "save_checkpoint", "settled", "sorted_times",
-    "source_hash", "write", "write_record",
+    "SCHEMA",
+    "SOURCES",
+    "checkout",
+    "checkpoint_path",
+    "circumstances",
+    "committed",
+    "describe",
+    "drop_checkpoint",
+    "load_checkpoint",
+    "prepare",
+    "read_record",
+    "read_records",
+    "save_checkpoint",
+    "settled",
+    "sorted_times",
+    "source_hash",
+    "write",
+    "write_record",
 ]
 
 #: Version of a record.
@@ -46,7 +58,12 @@ SCHEMA = 2
 #: called with (rates, epochs, rules) stands in the configuration, what surrounds them
 #: (reading of checked files, graphs, records, commands) changes no number.
 SOURCES = (
-    "architectures", "networks", "algorithm_one", "depth_velocity", "store", "training",
+    "architectures",
+    "networks",
+    "algorithm_one",
+    "depth_velocity",
+    "store",
+    "training",
 )
 
 
@@ -89,8 +106,13 @@ def write(path: Path, content: str | bytes) -> None:
 def save_checkpoint(folder: Path, run: Any) -> None:
     """Write the state of an unfinished run, atomically."""
     buffer = io.BytesIO()
-    saved = {"schema": SCHEMA, "source": _SOURCE, "config": asdict(run.cfg),
-             "state": run.state(), "advanced_by": _advanced(run)}
+    saved = {
+        "schema": SCHEMA,
+        "source": _SOURCE,
+        "config": asdict(run.cfg),
+        "state": run.state(),
+        "advanced_by": _advanced(run),
+    }
     torch.save(saved, buffer)
     write(checkpoint_path(folder, run.cfg), buffer.getvalue())
 
@@ -119,12 +141,15 @@ def load_checkpoint(folder: Path, run: Any) -> bool:
     except Exception as error:
         aside = path.with_suffix(".damaged")
         os.replace(path, aside)
-        print(f"{path}: damaged checkpoint ({type(error).__name__}), set aside as "
-              f"{aside.name}; this run starts over", file=sys.stderr)
+        print(
+            f"{path}: damaged checkpoint ({type(error).__name__}), set aside as "
+            f"{aside.name}; this run starts over",
+            file=sys.stderr,
+        )
         return False
     if not known:
         raise CifarError(f"{path}: a checkpoint of another version; delete it to start over")
-    if source != _SOURCE:
+    if _BY_WORDS.get(source, source) != _SOURCE:
         raise CifarError(
             f"{path}: was begun by other code (source {source}, now {_SOURCE}); delete it to "
             "start over, or go on with the code that began it"
@@ -244,12 +269,15 @@ def _percent(value: Any, images: int) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return 0 <= value <= 100 and math.isclose(
-        value * images / 100, round(value * images / 100), abs_tol=1e-6)
+        value * images / 100, round(value * images / 100), abs_tol=1e-6
+    )
 
 
 def _fault(record: dict[str, Any], stem: str) -> str | None:
     """Return what is wrong with a record of this schema, or None."""
     cfg, final = Config(**record["config"]), record["final"]
+    if any(by["source"] != record["source"] for by in record["advanced_by"]):
+        return "it was advanced by different code"
     tests, epochs = record["test_images"], record["epochs"]
     if cfg.rule not in RULES:
         return f"unknown rule {cfg.rule!r}"
@@ -267,7 +295,9 @@ def _fault(record: dict[str, Any], stem: str) -> str | None:
         if len(epochs) != cfg.epochs:
             return f"{len(epochs)} of {cfg.epochs} epochs, and called finished"
         if not measured or [final["test_error"], final["best_error"]] != [
-                epochs[-1]["test_error"], min(measured)]:
+            epochs[-1]["test_error"],
+            min(measured),
+        ]:
             return "its final errors are not those of its epochs"
     elif final["test_error"] is not None:
         return "a diverged run has no final error"
@@ -320,6 +350,8 @@ def read_record(path: Path) -> dict[str, Any]:
         )
     if fault:
         raise CifarError(f"{path}: {fault}; move it away and run it again")
+    for part in (record, *record["advanced_by"]):
+        part["source"] = _BY_WORDS.get(part["source"], part["source"])
     return record | {"protocol": Config(**record["config"]).protocol}
 
 
@@ -328,24 +360,36 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return [read_record(path) for path in sorted(Path(folder).glob("*.json"))]
 
 
-def _acting(source: str) -> str:
-    """Return what a module computes with: no docstring, comment, import, or blank space."""
-    lines, dropped = source.splitlines(), set()
-    for node in ast.walk(ast.parse(source)):
-        text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        public = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-        if text or public or isinstance(node, (ast.Import, ast.ImportFrom)):
-            dropped.update(range(node.lineno - 1, node.end_lineno))
-    kept = "\n".join("" if n in dropped else line for n, line in enumerate(lines))
-    tokens = tokenize.generate_tokens(io.StringIO(kept + "\n").readline)
-    words = (token.string for token in tokens if token.type != tokenize.COMMENT)
-    return re.sub(r"\s+", "", "".join(words))
+#: The first records hashed the words of the code; this is the same code by its syntax tree.
+_BY_WORDS = {"84b8e3ee697e": "f8801766edb2"}
+
+#: Fields of a syntax tree that change no number.
+_IDLE = {"annotation", "returns", "type_comment", "kind", "ctx", "type_params"}
+
+
+def _acting(node: Any) -> str:
+    """Return what code computes with: no docstring, import, annotation, layout."""
+    if isinstance(node, list):
+        return "[" + ",".join(filter(None, map(_acting, node))) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    names = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    if text or names or isinstance(node, (ast.Import, ast.ImportFrom)):
+        return ""
+    fields = [
+        f"{name}={_acting(value)}"
+        for name, value in ast.iter_fields(node)
+        if name not in _IDLE and value is not None and value != []
+    ]
+    return f"{type(node).__name__}({','.join(fields)})"
 
 
 def source_hash(read: Callable[[str], bytes], names: tuple[str, ...] = SOURCES) -> str:
     """Return a short hash of the code that decides the numbers of a run.
 
-    Comments, docstrings, imports and layout do not count: they change no number.
+    Comments, docstrings, imports, annotations and layout do not count: they change no
+    number.
 
     Parameters
     ----------
@@ -356,7 +400,7 @@ def source_hash(read: Callable[[str], bytes], names: tuple[str, ...] = SOURCES) 
     """
     digest = hashlib.sha256()
     for name in names:
-        digest.update(_acting(read(f"{name}.py").decode()).encode())
+        digest.update(_acting(ast.parse(read(f"{name}.py"))).encode())
     return digest.hexdigest()[:12]
 
 

@@ -35,14 +35,20 @@ def read(folder: str | Path) -> list[dict[str, Any]]:
 
 def markdown(found: list[dict[str, Any]]) -> str:
     """Return a Markdown table: images per second, ratios, and where a step's time goes."""
-    lines = ["| network | device | precision | plain loop, DataLoader | plain loop, arrays | "
-             "trainer | to DataLoader | to arrays | convolutions |", "|" + " --- |" * 9]
+    lines = [
+        "| network | device | precision | plain loop, DataLoader | plain loop, arrays | "
+        "trainer | to DataLoader | to arrays | convolutions |",
+        "|" + " --- |" * 9,
+    ]
     for m in found:
         rate, ratio, ends = m["images_per_second"], m["ratio"], m["ratio_range"]
-        cells = [f"{ratio[key]:.2f} ({ends[key][0]:.2f} to {ends[key][1]:.2f})"
-                 for key in ("DataLoader", "arrays")]
+        cells = [
+            f"{ratio[key]:.2f} ({ends[key][0]:.2f} to {ends[key][1]:.2f})"
+            for key in ("DataLoader", "arrays")
+        ]
         lines.append(
             f"| {m['net']} | {m['device']} | {m['precision']} | {rate['DataLoader']:,.0f} | "
             f"{rate['arrays']:,.0f} | {rate['alone']:,.0f} | {' | '.join(cells)} | "
-            f"{100 * m['time_shares']['convolutions']:.0f} % |")
+            f"{100 * m['time_shares']['convolutions']:.0f} % |"
+        )
     return "\n".join(lines)

@@ -22,8 +22,19 @@ from .recipe import PAPER, PROTOCOLS
 from .records import sorted_times
 
 __all__ = [
-    "ALPHA", "LOOKS", "MARGIN", "Question", "answers", "detectable", "families", "finished",
-    "markdown", "scatter", "sentence",
+    "ALPHA",
+    "LOOKS",
+    "MARGIN",
+    "Question",
+    "answers",
+    "detectable",
+    "families",
+    "finished",
+    "headline",
+    "markdown",
+    "scatter",
+    "sentence",
+    "sorting",
 ]
 
 #: The chance of any false decision in a family of questions.
@@ -72,7 +83,12 @@ def families() -> dict[str, list[Question]]:
     on the smallest network with the same learned steps where blocks stay or others move.
     """
     out: dict[str, list[Question]] = {
-        "small": [], "sort": [], "small-ablations": [], "full": [], "full-ablations": []}
+        "small": [],
+        "sort": [],
+        "small-ablations": [],
+        "full": [],
+        "full-ablations": [],
+    }
     for name, rows in PROTOCOLS.items():
         for net, rules, count in rows:
             data = "cifar10-16px" if name == "small" else dict(PAPER.keys())[net]
@@ -112,9 +128,13 @@ def scatter(records: list[dict], net: str = "small-n3", first: int = 4) -> float
 
     None while fewer than `first` are there.
     """
-    found = {r["config"]["seed"]: r["final"]["test_error"] for r in records
-             if r["protocol"] and r["status"] == "finished"
-             and (r["config"]["net"], r["config"]["rule"]) == (net, "vanilla")}
+    found = {
+        r["config"]["seed"]: r["final"]["test_error"]
+        for r in records
+        if r["protocol"]
+        and r["status"] == "finished"
+        and (r["config"]["net"], r["config"]["rule"]) == (net, "vanilla")
+    }
     seeds = range(first)
     if any(seed not in found for seed in seeds):
         return None
@@ -124,8 +144,10 @@ def scatter(records: list[dict], net: str = "small-n3", first: int = 4) -> float
 def finished(records: list[dict], how: str, net: str) -> list[dict]:
     """Return the finished runs of a rule by a protocol, in seeds' order."""
     mine = [
-        r for r in records
-        if r["protocol"] and r["status"] == "finished"
+        r
+        for r in records
+        if r["protocol"]
+        and r["status"] == "finished"
         and (r["config"]["rule"], r["config"]["net"]) == (how, net)
     ]
     return sorted(mine, key=lambda r: r["config"]["seed"])
@@ -160,10 +182,11 @@ def _row(runs: dict[tuple[str, int], dict], asked: Question, questions: int) -> 
     """The comparison of one question, over the pairs of its last complete look."""
     done = {key: r for key, r in runs.items() if r["status"] == "finished"}
     both = sorted(s for how, s in done if how == asked.rule and (asked.against, s) in done)
-    seeds = [s for s in both
-             if done[asked.rule, s]["source"] == done[asked.against, s]["source"]]
-    broken = sum(how in (asked.rule, asked.against) and r["status"] == "diverged"
-                 for (how, _), r in runs.items())
+    seeds = [s for s in both if done[asked.rule, s]["source"] == done[asked.against, s]["source"]]
+    broken = sum(
+        how in (asked.rule, asked.against) and r["status"] == "diverged"
+        for (how, _), r in runs.items()
+    )
     reached = [look for look in asked.looks if look <= len(seeds)]
     judged = seeds[: reached[-1]] if reached else seeds
     final = {key: r["final"]["test_error"] for key, r in done.items()}
@@ -171,28 +194,49 @@ def _row(runs: dict[tuple[str, int], dict], asked: Question, questions: int) -> 
     theirs = [final[asked.against, s] for s in judged]
     differences = [round(b - a, 6) for a, b in zip(ours, theirs, strict=True)]
     row = {
-        **vars(asked), "paper": PAPER.get((asked.net, asked.data)),
-        "pairs": len(judged), "had": len(seeds), "seeds": judged,
-        "differences": differences, "difference": _mean(differences),
-        "error": _mean(ours), "error_against": _mean(theirs),
+        **vars(asked),
+        "price": asked.price,
+        "paper": PAPER.get((asked.net, asked.data)),
+        "pairs": len(judged),
+        "had": len(seeds),
+        "seeds": judged,
+        "differences": differences,
+        "difference": _mean(differences),
+        "error": _mean(ours),
+        "error_against": _mean(theirs),
         "best": _mean(done[asked.rule, s]["final"]["best_error"] for s in judged),
         "best_against": _mean(done[asked.against, s]["final"]["best_error"] for s in judged),
-        "interval": None, "simultaneous": None, "spread": None, "student": None,
-        "flips": None, "correlation": None, "diverged": broken,
-        "unlike": len(both) - len(seeds), "complete": bool(reached) and not broken,
-        "identical": sum("same_as" in done[how, s] for s in judged
-                         for how in (asked.rule, asked.against)),
+        "interval": None,
+        "simultaneous": None,
+        "spread": None,
+        "student": None,
+        "flips": None,
+        "correlation": None,
+        "diverged": broken,
+        "unlike": len(both) - len(seeds),
+        "complete": bool(reached) and not broken,
+        "identical": sum(
+            "same_as" in done[how, s] for s in judged for how in (asked.rule, asked.against)
+        ),
         "reorderings_per_epoch": _mean(
-            sorted_times(done[asked.rule, s]) / len(done[asked.rule, s]["epochs"])
-            for s in judged),
+            sorted_times(done[asked.rule, s]) / len(done[asked.rule, s]["epochs"]) for s in judged
+        ),
+        "sorting": sum(sorted_times(done[asked.rule, s]) > 0 for s in judged),
         "shuffled": _mean(done[asked.rule, s]["shuffled"]["mean"] for s in judged),
+        "against_shuffled": [
+            final[asked.against, s] - done[asked.rule, s]["shuffled"]["mean"] for s in judged
+        ],
     }
     if len(judged) > 1 and not broken:
         level = ALPHA / asked.price
         one, all_ = paired(differences, 1 - level), paired(differences, 1 - level / questions)
-        row |= {"interval": one.interval, "simultaneous": all_.interval, "spread": one.spread,
-                "student": min(one.student * asked.price, 1.0),
-                "flips": min(one.flips * asked.price, 1.0)}
+        row |= {
+            "interval": one.interval,
+            "simultaneous": all_.interval,
+            "spread": one.spread,
+            "student": min(one.student * asked.price, 1.0),
+            "flips": min(one.flips * asked.price, 1.0),
+        }
         if np.std(ours) > 0 and np.std(theirs) > 0:
             row["correlation"] = float(np.corrcoef(ours, theirs)[0, 1])
     return row
@@ -200,17 +244,26 @@ def _row(runs: dict[tuple[str, int], dict], asked: Question, questions: int) -> 
 
 def _sides(rows: list[dict]) -> None:
     """Decide the questions of a family together, in place: +1, -1 or 0."""
-    ready = [r["complete"] and r["pairs"] >= FEWEST_PAIRS and r["student"] is not None
-             for r in rows]
-    decided = holm([r["student"] if yes else 1.0 for r, yes in zip(rows, ready, strict=True)],
-                   ALPHA)
-    for row, yes, fit in zip(rows, decided, ready, strict=True):
-        row["side"] = int(np.sign(row["difference"])) if (
-            yes and fit and row["flips"] <= ALPHA) else 0
-        inside = fit and max(map(abs, row["simultaneous"])) <= MARGIN
-        row["equal"] = bool(inside)
-        word = {1: "better", -1: "worse", 0: "equal" if inside else "open"}[row["side"]]
-        row["verdict"] = word if row["had"] or row["diverged"] else "not run"
+    ready = [
+        r["complete"] and r["pairs"] >= FEWEST_PAIRS and r["student"] is not None for r in rows
+    ]
+    p = [r["student"] if yes else 1.0 for r, yes in zip(rows, ready, strict=True)]
+    decided, order = holm(p, ALPHA), list(np.argsort(p, kind="stable"))
+    for k, row in enumerate(rows):
+        row["side"], row["judged"], row["verdict"] = 0, row["simultaneous"], "open"
+        if decided[k]:
+            # the interval of the step of Holm's procedure that decided it: it leaves out 0
+            step = ALPHA / row["price"] / (len(rows) - order.index(k))
+            row["judged"] = paired(row["differences"], 1 - step).interval
+            if row["flips"] <= ALPHA:
+                row["side"] = int(np.sign(row["difference"]))
+                row["verdict"] = "better" if row["side"] > 0 else "worse"
+            else:
+                row["judged"] = (-math.inf, math.inf)
+        elif ready[k] and max(map(abs, row["simultaneous"])) <= MARGIN:
+            row["verdict"] = "equal"
+        if not row["had"] and not row["diverged"]:
+            row["verdict"] = "not run"
 
 
 def answers(records: list[dict]) -> dict[str, list[dict[str, Any]]]:
@@ -228,8 +281,9 @@ def answers(records: list[dict]) -> dict[str, list[dict[str, Any]]]:
         error(rule) in percentage points: positive favours the rule. ``interval`` is
         Student's at 95 % (97.06 % where there are two looks), ``simultaneous`` that of
         the whole family, ``student`` and ``flips`` the p-values, ``side`` what Holm's
-        procedure and the sign flips decide together, ``verdict`` a word: better, worse,
-        equal (the simultaneous interval within the margin), open, not run. Less than the
+        procedure and the sign flips decide together and ``judged`` the interval of the
+        deciding step, ``verdict`` a word: better, worse, equal (the simultaneous interval
+        within the margin), open, not run. Less than the
         planned pairs, or a diverged run of either rule, leave a question open. Pairs whose
         runs come from other code are left out and counted as ``unlike``; ``identical``
         counts runs that are known from another rule's because nothing was sorted.
@@ -254,8 +308,11 @@ def _range(ends: tuple[float, float] | None) -> str:
 
 
 def _pairs(row: dict) -> str:
-    text = str(row["pairs"]) if row["pairs"] == row["planned"] else (
-        f"{row['pairs']} of {row['planned']}")
+    text = (
+        str(row["pairs"])
+        if row["pairs"] == row["planned"]
+        else (f"{row['pairs']} of {row['planned']}")
+    )
     for word in ("diverged", "unlike"):
         text += f" ({row[word]} {word})" if row[word] else ""
     return text
@@ -276,43 +333,101 @@ def sentence(row: dict[str, Any]) -> str:
         return f"{what}: not run."
     gain = row["difference"]
     way = "lower" if gain > 0 else "higher"
-    head = (f"{what}: the test error is {abs(gain):.2f} points {way} over {row['pairs']} "
-            f"pairs" if gain else f"{what}: the test errors are equal over {row['pairs']} pairs")
+    head = (
+        f"{what}: the test error is {abs(gain):.2f} points {way} over {row['pairs']} pairs"
+        if gain
+        else f"{what}: the test errors are equal over {row['pairs']} pairs"
+    )
     if row["interval"] is None:
         return f"{head}; nothing is decided."
     head += f", interval {_range(row['interval'])}"
     if not row["complete"]:
         return f"{head}; {row['planned']} pairs are planned, and until then nothing is decided."
-    word = {"better": "the gain is decided", "worse": "the loss is decided",
-            "equal": f"the two are equal within {MARGIN:g} points",
-            "open": "the sign is open"}[row["verdict"]]
+    word = {
+        "better": "the gain is decided",
+        "worse": "the loss is decided",
+        "equal": f"the two are equal within {MARGIN:g} points",
+        "open": "the sign is open",
+    }[row["verdict"]]
     return f"{head}; {word}."
+
+
+def headline(found: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the answer of the small protocol, in words that follow the records."""
+    rows = found["small"]
+    first, have = rows[0], [row for row in rows if row["verdict"] != "not run"]
+    if not have:
+        return "**Not answered yet:** no pair of the small protocol is recorded."
+    words = {
+        word: sum(row["verdict"] == word for row in rows)
+        for word in ("better", "worse", "equal", "open", "not run")
+    }
+    counts = ", ".join(f"{number} {word}" for word, number in words.items() if number)
+    lead = {
+        "better": "Yes on the smallest network",
+        "worse": "No on the smallest network",
+        "equal": "It makes no difference on the smallest network",
+        "not run": "Open on the smallest network",
+        "open": "Open on the smallest network",
+    }[first["verdict"]]
+    out = f"**{lead}.** {sentence(first)} Of the {len(rows)} networks: {counts}."
+    return f"{out} {sorting(found)}"
+
+
+def sorting(found: dict[str, list[dict[str, Any]]]) -> str:
+    """Return in words whether the stamps of Algorithm 1 ever left their order."""
+    rows = [row for row in found["small"] if row["pairs"]]
+    runs, moved = (sum(row[key] for row in rows) for key in ("pairs", "sorting"))
+    if not runs:
+        return "No run of Algorithm 1 says yet whether anything is sorted."
+    if not moved:
+        return (
+            f"In none of the {runs} runs of Algorithm 1 did a stamp ever leave its order: "
+            "the sort had nothing to do, and whatever Algorithm 1 changes here, it "
+            "changes by its step sizes."
+        )
+    return f"In {moved} of the {runs} runs of Algorithm 1 blocks changed places."
 
 
 def markdown(rows: list[dict], kind: str = "small") -> str:
     """Return a Markdown table of the rows of a family."""
     heads = {
-        "full": ["network", "data", "paper: vanilla", "paper: mean-field", "vanilla (best)",
-                 "mean-field (best)"],
+        "full": [
+            "network",
+            "data",
+            "paper: vanilla",
+            "paper: mean-field",
+            "vanilla (best)",
+            "mean-field (best)",
+        ],
         "small": ["network", "vanilla (best)", "mean-field (best)"],
         "ablations": ["network", "rule", "vanilla (best)", "rule (best)"],
         "sort": ["network", "Algorithm 1 against", "its error (best)", "Algorithm 1 (best)"],
     }[kind.split("-")[-1]]
-    heads += ["difference", "interval", "whole family", "p Student", "p signs", "pairs",
-              "verdict"]
+    heads += ["difference", "interval", "whole family", "p Student", "p signs", "pairs", "verdict"]
     if kind.endswith("ablations"):
         heads += ["sorted / epoch", "shuffled"]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for row in rows:
-        name = {"full": [row["net"], row["data"], *map(_number, row["paper"] or (None, None))],
-                "small": [row["net"]], "ablations": [row["net"], row["rule"]],
-                "sort": [row["net"], row["against"]]}[kind.split("-")[-1]]
-        cells = [*name, _with_best(row["error_against"], row["best_against"]),
-                 _with_best(row["error"], row["best"]), _number(row["difference"], True),
-                 _range(row["interval"]), _range(row["simultaneous"]), _p(row["student"]),
-                 _p(row["flips"]), _pairs(row), row["verdict"]]
+        name = {
+            "full": [row["net"], row["data"], *map(_number, row["paper"] or (None, None))],
+            "small": [row["net"]],
+            "ablations": [row["net"], row["rule"]],
+            "sort": [row["net"], row["against"]],
+        }[kind.split("-")[-1]]
+        cells = [
+            *name,
+            _with_best(row["error_against"], row["best_against"]),
+            _with_best(row["error"], row["best"]),
+            _number(row["difference"], True),
+            _range(row["interval"]),
+            _range(row["simultaneous"]),
+            _p(row["student"]),
+            _p(row["flips"]),
+            _pairs(row),
+            row["verdict"],
+        ]
         if kind.endswith("ablations"):
             cells += [_number(row["reorderings_per_epoch"]), _number(row["shuffled"])]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
