@@ -103,6 +103,22 @@ def test_a_question_of_eight_pairs_waits_for_the_eighth():
     assert eight["interval"] == pytest.approx(paired(0.6 + noise(8), 0.95).interval)
 
 
+def test_where_pairing_does_not_help_the_unpaired_interval_stands_beside():
+    found = pairs(0.3 + noise(8), net="small-n5")
+    assert row_of(found, net="small-n5")["welch"] is None
+    for r in found:  # the two rules' errors now go opposite ways
+        if r["config"]["rule"] == "mean-field":
+            r["final"]["test_error"] = 37.7 - 0.1 * (r["config"]["seed"] % 3)
+    row = row_of(found, net="small-n5")
+    assert row["correlation"] < 0
+    a, b = (
+        [r["final"]["test_error"] for r in found if r["config"]["rule"] == how]
+        for how in ("vanilla", "mean-field")
+    )
+    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert row["welch"] == pytest.approx(tuple(expected))
+
+
 def test_holm_decides_the_family_together():
     """A single question may pass at 5 % and fail beside three others."""
     d = noise(8, 3)

@@ -41,6 +41,8 @@ __all__ = [
 ALPHA = 0.05
 #: "Equal" means: the whole interval within this many points of test error.
 MARGIN = 0.2
+#: One image of the test set, in points.
+RESOLUTION = 0.01
 #: Numbers of pairs at which a question of so many planned pairs is judged, and the factor
 #: its p-value pays for each look (Pocock: two looks at .0294 are one at .05).
 LOOKS = {16: ((8, 16), ALPHA / 0.0294)}
@@ -212,6 +214,7 @@ def _row(runs: dict[tuple[str, int], dict], asked: Question, questions: int) -> 
         "student": None,
         "flips": None,
         "correlation": None,
+        "welch": None,
         "diverged": broken,
         "unlike": len(both) - len(seeds),
         "complete": bool(reached) and not broken,
@@ -223,8 +226,11 @@ def _row(runs: dict[tuple[str, int], dict], asked: Question, questions: int) -> 
         ),
         "sorting": sum(sorted_times(done[asked.rule, s]) > 0 for s in judged),
         "shuffled": _mean(done[asked.rule, s]["shuffled"]["mean"] for s in judged),
-        "against_shuffled": [
+        "shuffled_rule": [
             final[asked.against, s] - done[asked.rule, s]["shuffled"]["mean"] for s in judged
+        ],
+        "shuffled_against": [
+            done[asked.against, s]["shuffled"]["mean"] - final[asked.rule, s] for s in judged
         ],
     }
     if len(judged) > 1 and not broken:
@@ -239,6 +245,9 @@ def _row(runs: dict[tuple[str, int], dict], asked: Question, questions: int) -> 
         }
         if np.std(ours) > 0 and np.std(theirs) > 0:
             row["correlation"] = float(np.corrcoef(ours, theirs)[0, 1])
+            if row["correlation"] < 0:  # pairing did not help; the unpaired interval beside
+                welch = stats.ttest_ind(theirs, ours, equal_var=False)
+                row["welch"] = tuple(map(float, welch.confidence_interval(1 - level)))
     return row
 
 
@@ -251,10 +260,11 @@ def _sides(rows: list[dict]) -> None:
     decided, order = holm(p, ALPHA), list(np.argsort(p, kind="stable"))
     for k, row in enumerate(rows):
         row["side"], row["judged"], row["verdict"] = 0, row["simultaneous"], "open"
+        row["level"] = 1 - ALPHA / row["price"] / len(rows)
         if decided[k]:
             # the interval of the step of Holm's procedure that decided it: it leaves out 0
-            step = ALPHA / row["price"] / (len(rows) - order.index(k))
-            row["judged"] = paired(row["differences"], 1 - step).interval
+            row["level"] = 1 - ALPHA / row["price"] / (len(rows) - order.index(k))
+            row["judged"] = paired(row["differences"], row["level"]).interval
             if row["flips"] <= ALPHA:
                 row["side"] = int(np.sign(row["difference"]))
                 row["verdict"] = "better" if row["side"] > 0 else "worse"
@@ -262,6 +272,11 @@ def _sides(rows: list[dict]) -> None:
                 row["judged"] = (-math.inf, math.inf)
         elif ready[k] and max(map(abs, row["simultaneous"])) <= MARGIN:
             row["verdict"] = "equal"
+        if row["judged"] is not None and row["judged"][0] == row["judged"][1]:
+            # equal to the bit; an error is known to one image of the test set
+            row["judged"] = tuple(
+                end + RESOLUTION * way for end, way in zip(row["judged"], (-1, 1), strict=True)
+            )
         if not row["had"] and not row["diverged"]:
             row["verdict"] = "not run"
 
@@ -281,9 +296,9 @@ def answers(records: list[dict]) -> dict[str, list[dict[str, Any]]]:
         error(rule) in percentage points: positive favours the rule. ``interval`` is
         Student's at 95 % (97.06 % where there are two looks), ``simultaneous`` that of
         the whole family, ``student`` and ``flips`` the p-values, ``side`` what Holm's
-        procedure and the sign flips decide together and ``judged`` the interval of the
-        deciding step, ``verdict`` a word: better, worse, equal (the simultaneous interval
-        within the margin), open, not run. Less than the
+        procedure and the sign flips decide together, ``judged`` the interval of the
+        deciding step (at ``level``), ``verdict`` a word: better, worse, equal (the
+        simultaneous interval within the margin), open, not run. Less than the
         planned pairs, or a diverged run of either rule, leave a question open. Pairs whose
         runs come from other code are left out and counted as ``unlike``; ``identical``
         counts runs that are known from another rule's because nothing was sorted.
@@ -340,7 +355,7 @@ def sentence(row: dict[str, Any]) -> str:
     )
     if row["interval"] is None:
         return f"{head}; nothing is decided."
-    head += f", interval {_range(row['interval'])}"
+    head += f", interval {_range(row['judged'])} at {100 * row['level']:.1f} %"
     if not row["complete"]:
         return f"{head}; {row['planned']} pairs are planned, and until then nothing is decided."
     word = {
