@@ -13,11 +13,14 @@ from scipy.optimize import linprog
 from scipy.stats import wasserstein_distance
 
 import mflib.transport
-from mflib.measures import LayeredMeasure, gaussian_measure
+from mflib.measures import LayeredMeasure
+from mflib.sampling import gaussian_measure
 from mflib.transport import (
     depth_wasserstein,
     enclosure,
+    gelbrich,
     layer_wasserstein,
+    moments,
     slab_atoms,
     wasserstein,
 )
@@ -47,8 +50,9 @@ def test_a_translation_costs_its_length(order, k):
 @pytest.mark.parametrize("order", [1, 2])
 def test_equal_masses_equal_the_best_permutation(order):
     x, y = randn(5, 3), randn(5, 3, seed=1)
-    costs = [(x - y[list(p)]).norm(dim=-1).pow(order).mean()
-             for p in itertools.permutations(range(5))]
+    costs = [
+        (x - y[list(p)]).norm(dim=-1).pow(order).mean() for p in itertools.permutations(range(5))
+    ]
     expected = min(costs) ** (1 / order)
     assert float(wasserstein(x, y, order=order)) == pytest.approx(float(expected), rel=1e-12)
 
@@ -59,8 +63,9 @@ def test_unequal_masses_equal_the_linear_programme(order, k):
     x, y, a, b = randn(4, k), randn(6, k, seed=1), masses(4), masses(6, seed=6)
     cost = torch.cdist(x, y).pow(order).numpy()
     rows = [np.kron(np.eye(4), np.ones(6)), np.kron(np.ones(4), np.eye(6))]
-    best = linprog(cost.ravel(), A_eq=np.concatenate(rows),
-                   b_eq=np.concatenate([a, b]), method="highs").fun
+    best = linprog(
+        cost.ravel(), A_eq=np.concatenate(rows), b_eq=np.concatenate([a, b]), method="highs"
+    ).fun
     assert float(wasserstein(x, y, a, b, order)) == pytest.approx(best ** (1 / order), rel=1e-9)
 
 
@@ -173,8 +178,10 @@ def test_the_enclosure_holds_the_distance_of_an_exchange(order):
 def test_laws_of_depth_agree_with_a_fine_rule_on_quantiles():
     m1, m2 = 5 * masses(5), 7 * masses(7, seed=8)
     u = (np.arange(200_000) + 0.5) / 200_000
-    inverse = [np.interp(u, np.r_[0, np.cumsum(m) / len(m)], np.linspace(0, 1, len(m) + 1))
-               for m in (m1, m2)]
+    inverse = [
+        np.interp(u, np.r_[0, np.cumsum(m) / len(m)], np.linspace(0, 1, len(m) + 1))
+        for m in (m1, m2)
+    ]
     gap = np.abs(inverse[0] - inverse[1])
     assert float(depth_wasserstein(m1, m2, 1)) == pytest.approx(gap.mean(), rel=1e-8)
     assert float(depth_wasserstein(m1, m2)) == pytest.approx(math.sqrt((gap**2).mean()), rel=1e-8)
@@ -199,14 +206,16 @@ def test_layers_are_compared_one_by_one():
     [
         (lambda: wasserstein(randn(3, 2), randn(3, 4)), "y: last dimension"),
         (lambda: wasserstein(randn(2, 3, 2), randn(3, 2)), "y: leading dimensions"),
-        (lambda: wasserstein(randn(3, 2), randn(3, 2), randn(3)), "a: masses"),
-        (lambda: wasserstein(randn(3, 2), randn(3, 2), b=torch.ones(3).double()), "b: masses"),
+        (lambda: wasserstein(randn(3, 2), randn(3, 2), randn(3)), "a: must be"),
+        (lambda: wasserstein(randn(3, 2), randn(3, 2), b=torch.ones(3).double()), "b: must be"),
         (lambda: wasserstein(randn(3, 2) * math.nan, randn(3, 2)), "x: holds NaN"),
         (lambda: wasserstein(randn(3, 2), randn(3, 2), order=3), "order"),
         (lambda: slab_atoms(layered(randn(2, 3, 4)), 0), "parts"),
         (lambda: enclosure(layered(randn(2, 3, 4)), layered(randn(3, 3, 4))), "nu: has 3 layers"),
-        (lambda: layer_wasserstein(layered(randn(2, 3, 4)), layered(randn(2, 3, 4))),
-         "rho: its depth marginal"),
+        (
+            lambda: layer_wasserstein(layered(randn(2, 3, 4)), layered(randn(2, 3, 4))),
+            "rho: its depth marginal",
+        ),
         (lambda: depth_wasserstein(torch.ones(3).double(), torch.zeros(3).double()), "m2: a dens"),
         (lambda: depth_wasserstein(2 * torch.ones(3).double(), torch.ones(3).double()), "m1: a d"),
     ],
@@ -221,3 +230,56 @@ def test_the_transport_library_is_imported_only_when_needed():
     names = [alias.name for node in top if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in top if isinstance(node, ast.ImportFrom)]
     assert not {"ot", "scipy", "scipy.optimize"} & set(names)
+
+
+def covariance(*shape, seed=0):
+    root = randn(*shape, shape[-1], seed=seed)
+    return root @ root.mT + 0.1 * torch.eye(shape[-1])
+
+
+def test_gelbrich_equals_the_library():
+    import ot
+
+    a, b, S, R = randn(3, seed=1), randn(3, seed=2), covariance(3, seed=3), covariance(3)
+    theirs = ot.gaussian.bures_wasserstein_distance(a, b, S, R).squeeze()
+    torch.testing.assert_close(gelbrich(a, S, b, R), theirs)
+    eye = torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(gelbrich(a, S), gelbrich(a, S, torch.zeros_like(a), eye))
+
+
+def test_gelbrich_is_symmetric_and_a_translation_moves_by_its_length():
+    a, b, S, R = randn(5, 3, seed=1), randn(5, 3, seed=2), covariance(5, 3), covariance(3)
+    torch.testing.assert_close(gelbrich(a, S, b, R), gelbrich(b, R.expand(5, 3, 3), a, S))
+    torch.testing.assert_close(gelbrich(a, S, b, S), (a - b).norm(dim=-1))
+    torch.testing.assert_close(gelbrich(a, S, b, R)[2], gelbrich(a[2], S[2], b[2], R))
+
+
+def test_gelbrich_keeps_its_digits_near_the_identity():
+    eye, zero = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for epsilon in (1e-3, 1e-7):
+        found = gelbrich(zero, (1 + epsilon) ** 2 * eye)
+        assert abs(float(found) / (epsilon * 3**0.5) - 1) < 1e-8
+
+
+def test_gelbrich_of_the_moments_is_below_the_distance_of_the_laws():
+    p, q = randn(20, 60, 2), 1.5 * randn(20, 60, 2, seed=1).tanh() + 0.3
+    assert (gelbrich(*moments(p), *moments(q)) < wasserstein(p, q)).all()
+
+
+def test_moments_have_mass_one_over_n():
+    p = randn(3, 10, 2)
+    mean, cov = moments(p)
+    torch.testing.assert_close(mean, p.mean(1))
+    torch.testing.assert_close(cov[1], torch.cov(p[1].T, correction=0))
+
+
+def test_bad_input_is_named():
+    p = randn(4, 2)
+    with pytest.raises(ValueError, match="cov: is not symmetric"):
+        gelbrich(p[0], randn(2, 2))
+    with pytest.raises(ValueError, match="cov: .* is not square"):
+        gelbrich(p[0], randn(3, 2))
+    with pytest.raises(ValueError, match="mean0: last dimension"):
+        gelbrich(p[0], torch.eye(2).double(), randn(3), torch.eye(2).double())
+    with pytest.raises(ValueError, match="points: holds NaN"):
+        moments(p / 0)

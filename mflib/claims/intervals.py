@@ -55,6 +55,14 @@ def _weights(seeds: int):
         yield part / seeds
 
 
+def _left_out(seeds: int):
+    """Yield the weights that leave one seed out, in portions of a few million numbers."""
+    for part in np.array_split(np.arange(seeds), max(1, seeds * seeds // 2_000_000)):
+        weights = np.full((len(part), seeds), 1.0 / (seeds - 1))
+        weights[np.arange(len(part)), part] = 0.0
+        yield weights
+
+
 def log_average(
     errors: np.ndarray, statistic: str = "rms", weights: np.ndarray | None = None
 ) -> np.ndarray:
@@ -198,8 +206,9 @@ def intervals(
     """
     seeds = len(errors)
     estimate = log_average(errors, statistic) @ contrast
-    without = (1.0 - np.eye(seeds)) / (seeds - 1)
-    left_out = log_average(errors, statistic, without) @ contrast
+    left_out = np.concatenate(
+        [log_average(errors, statistic, w) @ contrast for w in _left_out(seeds)]
+    )
     pseudo = seeds * estimate - (seeds - 1) * left_out
     resampled = None
     if seeds <= _MOST:

@@ -177,6 +177,7 @@ def test_copies_of_a_seed_are_no_seeds():
         rows[[0, *range(23)]],
         SIZES**-0.5 * np.ones((24, 1)),
         -twice,
+        np.concatenate([rows[:12], -rows[:12]]),
     ):
         found = outcome(geometric(), SIZES, errors)
         assert found.verdict == "inconclusive" and "copies" in found.reason
@@ -249,6 +250,12 @@ def test_a_single_vanishing_error_does_not_stop_an_average():
     found = outcome(Rate("e", -0.5, 0.15), SIZES, errors)
     assert found.measured == pytest.approx(-0.5, abs=0.05) and found.interval
     assert "other" not in found.details  # there is no geometric mean to compare with
+
+
+def test_a_factor_of_eight_is_not_missed_by_rounding():
+    sizes = 0.3 * 0.5 ** np.arange(4)
+    sizes[-1] = np.nextafter(sizes[0] / 8, 1)
+    assert verdict(geometric(), sizes, power_law(-0.5, sizes=sizes)) == "verified"
 
 
 def test_errors_of_any_unit_give_the_same_verdict():

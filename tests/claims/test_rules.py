@@ -20,9 +20,9 @@ from mflib.claims import (
     Reproduction,
     ShareBound,
 )
+from mflib.claims.bound import tightness_word
 from mflib.claims.families import family, holm, paired, paired_family, sign_flip
 from mflib.claims.intervals import mean_interval, power_factor
-from mflib.claims.rules import tightness_word
 
 NAN, INF = math.nan, math.inf
 
@@ -54,10 +54,10 @@ def test_an_error_is_judged_by_its_size(error, found):
 @pytest.mark.parametrize("scale", [1e-300, 1e-20, 1.0, 1e8, 1e300])
 def test_an_error_is_relative_to_each_entry_at_every_size(scale):
     left, right = scale * np.array([1.0, 1.0]), scale * np.array([1.0, 1.0 + 1e-3])
-    found = outcome(Identity("a = b", 1e-2), left, right)
+    found = outcome(Identity("a = b", 0.01), left, right)
     assert found.measured == pytest.approx(1e-3 / 1.001, rel=1e-6)
     assert verdict(Identity("a = b", 1e-6), [1e8, scale], [1e8, 2 * scale]) == "refuted"
-    assert outcome(Identity("a = b", 1.0), scale, -scale).measured == pytest.approx(2.0)
+    assert outcome(Identity("a = b", 0.01), scale, -scale).measured == pytest.approx(2.0)
 
 
 def test_a_norm_is_a_choice_that_is_named():
@@ -68,8 +68,10 @@ def test_a_norm_is_a_choice_that_is_named():
     assert found.details["norm"] == "all"
     # two problems: each has its own norm
     left, right = np.array([[1e8, 1.0], [2.0, 1.0]]), np.array([[1e8, 0.0], [2.0, 0.0]])
-    assert outcome(Identity("a = b", 1.0, norm=-1), left, right).measured == pytest.approx(0.5)
-    assert outcome(Identity("a = b", 1.0, norm=(0, 1)), left, right).measured == pytest.approx(1e-8)
+    assert outcome(Identity("a = b", 0.01, norm=-1), left, right).measured == pytest.approx(0.5)
+    assert outcome(Identity("a = b", 0.01, norm=(0, 1)), left, right).measured == pytest.approx(
+        1e-8
+    )
     with pytest.raises(ClaimError, match="norm"):
         Identity("a", 1e-9, norm="rows")
     with pytest.raises(ClaimError, match="norm: 3 on shape"):
@@ -77,14 +79,14 @@ def test_a_norm_is_a_choice_that_is_named():
 
 
 def test_an_entry_that_should_vanish_is_compared_with_the_largest():
-    assert outcome(Identity("a", 1.0), [4.0, 1.0], [4.0, 0.0]).measured == pytest.approx(0.25)
-    assert outcome(Identity("a", 1.0), [1e-20], [0.0]).measured == 1e-20
-    assert outcome(Identity("a", 1.0), [0.0, 0.0], [0.0, 0.0]).measured == 0.0
+    assert outcome(Identity("a", 0.01), [4.0, 1.0], [4.0, 0.0]).measured == pytest.approx(0.25)
+    assert outcome(Identity("a", 0.01), [1e-20], [0.0]).measured == 1e-20
+    assert outcome(Identity("a", 0.01), [0.0, 0.0], [0.0, 0.0]).measured == 0.0
 
 
 @pytest.mark.parametrize(("left", "right"), [(1.0, NAN), (NAN, 1.0), (INF, INF), (1.0, INF)])
 def test_an_identity_with_nan_or_infinity_on_a_side_is_never_verified(left, right):
-    assert verdict(Identity("a = b", 1.0), left, right) == "inconclusive"
+    assert verdict(Identity("a = b", 0.01), left, right) == "inconclusive"
 
 
 def test_an_error_beyond_every_float_is_refuted():
@@ -94,13 +96,13 @@ def test_an_error_beyond_every_float_is_refuted():
 
 def test_sides_are_compared_in_pairs():
     left = np.ones((3, 2))
-    assert outcome(Identity("a", 1.0), left, 1.0).details["cases"] == 6
-    assert outcome(Identity("a", 1.0), left, np.ones((3, 1))).details["cases"] == 6
-    assert outcome(Identity("a", 1.0), 1.0, left).details["cases"] == 6
+    assert outcome(Identity("a", 0.01), left, 1.0).details["cases"] == 6
+    assert outcome(Identity("a", 0.01), left, np.ones((3, 1))).details["cases"] == 6
+    assert outcome(Identity("a", 0.01), 1.0, left).details["cases"] == 6
     for right in (np.ones(3), np.ones((3, 3)), np.ones((4, 1, 2))):
         with pytest.raises(ClaimError, match="no pairs"):
-            measured(Identity("a", 1.0), left, right)
-    for check in (Identity("a", 1.0), Bound("a")):
+            measured(Identity("a", 0.01), left, right)
+    for check in (Identity("a", 0.01), Bound("a")):
         with pytest.raises(ClaimError, match="no pairs"):  # 9 comparisons of 3 numbers
             measured(check, np.ones(3), np.ones((3, 1)))
 
@@ -572,7 +574,8 @@ def test_a_bound_with_a_probability_needs_enough_draws(violations, n, delta, fou
         lambda: Bound("a", 1e-3),
         lambda: Bound("a", 0.0),
         lambda: Identity("a", 0.0),
-        lambda: Identity("", 1.0),
+        lambda: Identity("a", 0.02),
+        lambda: Identity("", 0.01),
         lambda: Counterexample("a", "b", "~"),
         lambda: Counterexample("a", "b", "<=", -1.0),
         lambda: Counterexample("a", "b", "<=", NAN),
