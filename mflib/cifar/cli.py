@@ -60,129 +60,114 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text)
-
     here = "of the checkout that holds this program"
-
-    def common(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument(
-            "--data",
-            metavar="DIR",
-            help="folder of the official binary files"
-            f" (now: {data.default_folder()}; the variable MFLIB_CIFAR changes it)",
-        )
-        sub.add_argument(
-            "--out",
-            default=str(committed()),
-            metavar="DIR",
-            help=f"folder of the records (default: book/records/cifar {here})",
-        )
-        sub.add_argument(
-            "--checkpoints",
-            default=str(checkout() / "_build" / "cifar"),
-            metavar="DIR",
-            help=f"folder of unfinished runs (default: _build/cifar {here})",
-        )
-        sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-        sub.add_argument(
-            "--precision",
-            choices=("auto", "fp32", "bf16"),
-            default="auto",
-            help="auto: bf16 on a GPU, fp32 on a CPU",
-        )
-        sub.add_argument("--epochs", type=int, metavar="N", help="default: the paper's")
-        sub.add_argument(
-            "--subset",
-            type=int,
-            metavar="N",
-            help="train on the first N images only (a reduced run)",
-        )
-        sub.add_argument(
-            "--together",
-            type=int,
-            metavar="N",
-            help="runs advanced together (default: by network on a GPU, else 1)",
-        )
-        sub.add_argument(
-            "--minutes",
-            type=float,
-            metavar="M",
-            help="stop after M minutes; the same command goes on from there",
-        )
-        sub.add_argument(
-            "--checkpoint-seconds",
-            type=float,
-            default=60.0,
-            metavar="S",
-            help="seconds between checkpoints (default: 60)",
-        )
-        sub.add_argument(
-            "--download",
-            action="store_true",
-            help="fetch the official archive, with its checksum (needs pooch)",
-        )
-        sub.add_argument(
-            "--unverified",
-            action="store_true",
-            help="accept files of another length or md5; such runs never enter the table",
-        )
-        sub.add_argument(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="spread the runs over a Dask cluster, e.g. tcp://host:8786;"
-            " --data and --checkpoints are paths on the workers",
-        )
-        sub.add_argument("--quiet", action="store_true", help="no progress")
-
-    train = add("train", "Train networks; each finished run becomes a JSON record.")
-    train.add_argument("--net", nargs="+", required=True, metavar="NET", help=", ".join(NETWORKS))
-    train.add_argument(
-        "--rule",
-        nargs="+",
-        default=["vanilla", "mean-field"],
-        metavar="RULE",
-        help=", ".join(RULES),
+    records = f"folder of the records (default: book/records/cifar {here})"
+    unfinished = f"folder of unfinished runs (default: _build/cifar {here})"
+    where = f"folder of the official files (now: {data.default_folder()}; MFLIB_CIFAR changes it)"
+    places: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("data", where, {"metavar": "DIR"}),
+        ("device", "auto, cpu, cuda or cuda:N", {"default": "auto"}),
     )
-    train.add_argument("--seeds", default="0-7", metavar="LIST", help="like 0-7 or 0,2,5")
-    train.add_argument("--overwrite", action="store_true", help="replace existing records")
-    train.add_argument("--missing", action="store_true", help="run only what has no record yet")
-    common(train)
-
-    for name, text in (
-        ("plan", "List the missing runs of the table in the order of the protocol."),
-        ("all", "Run the missing runs of the table in the order of the protocol."),
+    common = (
+        *places,
+        ("out", records, {"metavar": "DIR", "default": str(committed())}),
+        (
+            "checkpoints",
+            unfinished,
+            {"metavar": "DIR", "default": str(checkout() / "_build" / "cifar")},
+        ),
+        (
+            "precision",
+            "auto: bf16 on a GPU, fp32 on a CPU",
+            {"choices": ("auto", "fp32", "bf16"), "default": "auto"},
+        ),
+        ("epochs", "default: the protocol's", {"type": int, "metavar": "N"}),
+        ("subset", "train on the first N images only", {"type": int, "metavar": "N"}),
+        (
+            "together",
+            "runs advanced together (default: by network on a GPU, else 1)",
+            {"type": int, "metavar": "N"},
+        ),
+        (
+            "minutes",
+            "stop after M minutes; the same command goes on from there",
+            {"type": float, "metavar": "M"},
+        ),
+        (
+            "checkpoint-seconds",
+            "seconds between checkpoints (default: 60)",
+            {"type": float, "metavar": "S", "default": 60.0},
+        ),
+        (
+            "download",
+            "fetch the official archive, with its checksum (needs pooch)",
+            {"action": "store_true"},
+        ),
+        (
+            "unverified",
+            "accept files of another length or md5; such runs enter no table",
+            {"action": "store_true"},
+        ),
+        (
+            "scheduler",
+            "spread the runs over a Dask cluster, e.g. tcp://host:8786; --data and"
+            " --checkpoints are paths on the workers",
+            {"metavar": "ADDRESS"},
+        ),
+        ("quiet", "no progress", {"action": "store_true"}),
+    )
+    asked = (
+        (
+            "protocol",
+            "full: Table 1, needs a GPU; small: the same question on averaged images"
+            " with small networks (default: full)",
+            {"choices": tuple(PROTOCOLS), "default": "full"},
+        ),
+        ("net", "only these networks", {"nargs": "+", "metavar": "NET"}),
+        ("seeds-at-most", "fewer seeds a row", {"type": int, "metavar": "N"}),
+        ("resnext", "the ResNeXt rows too (some ten GPU-hours)", {"action": "store_true"}),
+        *common,
+    )
+    chosen = (
+        ("net", ", ".join(NETWORKS), {"nargs": "+", "required": True, "metavar": "NET"}),
+        (
+            "rule",
+            ", ".join(RULES),
+            {"nargs": "+", "default": ["vanilla", "mean-field"], "metavar": "RULE"},
+        ),
+        ("seeds", "like 0-7 or 0,2,5", {"default": "0-7", "metavar": "LIST"}),
+        ("overwrite", "replace existing records", {"action": "store_true"}),
+        ("missing", "run only what has no record yet", {"action": "store_true"}),
+        *common,
+    )
+    for name, text, options in (
+        ("train", "Train networks; each finished run becomes a JSON record.", chosen),
+        ("plan", "List the missing runs of a protocol in its order.", asked),
+        ("all", "Run the missing runs of a protocol in its order.", asked),
+        (
+            "table",
+            "Print the tables from the records, as Markdown or JSON.",
+            (
+                ("records", records, {"metavar": "DIR"}),
+                ("json", "as JSON", {"action": "store_true"}),
+            ),
+        ),
+        (
+            "doctor",
+            "Say in about a minute what works on this machine, and how fast.",
+            (
+                *places,
+                (
+                    "seconds",
+                    "for one measurement (default: 5)",
+                    {"type": float, "default": 5.0, "metavar": "S"},
+                ),
+            ),
+        ),
     ):
-        sub = add(name, text)
-        sub.add_argument(
-            "--protocol",
-            choices=tuple(PROTOCOLS),
-            default="full",
-            help="full: Table 1, needs a GPU; small: the same question on"
-            " averaged images with small networks (default: full)",
-        )
-        sub.add_argument("--net", nargs="+", metavar="NET", help="only these networks")
-        sub.add_argument("--seeds-at-most", type=int, metavar="N", help="fewer seeds a row")
-        sub.add_argument(
-            "--resnext", action="store_true", help="the ResNeXt rows too (some ten GPU-hours)"
-        )
-        common(sub)
-
-    table = add("table", "Print the table from the records, as Markdown or JSON.")
-    table.add_argument(
-        "--records",
-        "--out",
-        metavar="DIR",
-        help=f"folder of the records (default: book/records/cifar {here})",
-    )
-    table.add_argument("--json", action="store_true")
-
-    doctor = add("doctor", "Say in about a minute what works on this machine, and how fast.")
-    doctor.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    doctor.add_argument("--data", metavar="DIR", help="folder of the official binary files")
-    doctor.add_argument(
-        "--seconds", type=float, default=5.0, metavar="S", help="for one measurement (default: 5)"
-    )
+        sub = commands.add_parser(name, help=text, description=text)
+        for option, about, more in options:
+            sub.add_argument(f"--{option}", help=about, **more)
     return parser
 
 

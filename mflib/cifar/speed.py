@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,12 @@ def markdown(found: list[dict[str, Any]]) -> str:
             f"{ratio[key]:.2f} ({ends[key][0]:.2f} to {ends[key][1]:.2f})"
             for key in ("DataLoader", "arrays")
         ]
+        what = [
+            html.escape(str(m[key])).replace("|", "&#124;")
+            for key in ("net", "device", "precision")
+        ]
         lines.append(
-            f"| {m['net']} | {m['device']} | {m['precision']} | {rate['DataLoader']:,.0f} | "
+            f"| {' | '.join(what)} | {rate['DataLoader']:,.0f} | "
             f"{rate['arrays']:,.0f} | {rate['alone']:,.0f} | {' | '.join(cells)} | "
             f"{100 * m['time_shares']['convolutions']:.0f} % |"
         )
