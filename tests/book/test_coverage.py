@@ -8,7 +8,7 @@ from conftest import cell, notebook
 
 from mflib.book import chapters, coverage, inputs, ledger
 from mflib.book.cli import main
-from mflib.claims import Claim, Identity, register
+from mflib.claims import Claim, Counterexample, Identity, register
 
 REGISTER = ",".join(register.COLUMNS) + """
 LU-A,lu2020,Theorem 1,identity,One is one.,printed,one
@@ -38,6 +38,8 @@ def executed(checkout, name, *ids):
             check = claim.predict(Identity("1 = 1", tolerance=1e-12))
             check.measure(one, one * 1)
             check.control("2", broke="1 = 1").measure(2 * one, one)
+        else:
+            claim.predict(Counterexample("two", "two is one", "=="))
         shown = cell("claim") | {"outputs": [{
             "output_type": "display_data", "data": {}, "metadata": {"mflib": claim.record()}}]}
         cells.append(shown)
