@@ -28,10 +28,12 @@ __all__ = [
     "Question",
     "answers",
     "detectable",
+    "dots",
     "families",
     "finished",
     "headline",
     "markdown",
+    "measure",
     "scatter",
     "sentence",
     "sorting",
@@ -341,18 +343,18 @@ def _with_best(last: float | None, best: float | None) -> str:
     return "–" if last is None else f"{last:.2f} ({best:.2f})"
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("s" if number != 1 else "")
+
+
 def sentence(row: dict[str, Any]) -> str:
     """Return in one sentence what the pairs of a row say."""
     what = f"On {row['net']}, {row['rule']} against {row['against']}"
     if row["difference"] is None:
         return f"{what}: not run."
     gain = row["difference"]
-    way = "lower" if gain > 0 else "higher"
-    head = (
-        f"{what}: the test error is {abs(gain):.2f} points {way} over {row['pairs']} pairs"
-        if gain
-        else f"{what}: the test errors are equal over {row['pairs']} pairs"
-    )
+    way = f"is {abs(gain):.2f} points {'lower' if gain > 0 else 'higher'}" if gain else "is equal"
+    head = f"{what}: the test error {way} over {_counted(row['pairs'], 'pair')}"
     if row["interval"] is None:
         return f"{head}; nothing is decided."
     head += f", interval {_range(row['judged'])} at {100 * row['level']:.1f} %"
@@ -397,11 +399,11 @@ def sorting(found: dict[str, list[dict[str, Any]]]) -> str:
         return "No run of Algorithm 1 says yet whether anything is sorted."
     if not moved:
         return (
-            f"In none of the {runs} runs of Algorithm 1 did a stamp ever leave its order: "
+            f"In {_counted(runs, 'run')} of Algorithm 1 no stamp ever left its order: "
             "the sort had nothing to do, and whatever Algorithm 1 changes here, it "
             "changes by its step sizes."
         )
-    return f"In {moved} of the {runs} runs of Algorithm 1 blocks changed places."
+    return f"In {moved} of {_counted(runs, 'run')} of Algorithm 1 blocks changed places."
 
 
 def markdown(rows: list[dict], kind: str = "small") -> str:
@@ -446,3 +448,51 @@ def markdown(rows: list[dict], kind: str = "small") -> str:
             cells += [_number(row["reorderings_per_epoch"]), _number(row["shuffled"])]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def measure(check: Any, row: dict[str, Any]) -> None:
+    """Let a check judge a row, and announce and judge its control; nothing without pairs.
+
+    In the control the blocks of the network that did better (of the rule's, where it did
+    not lose) are shuffled after training: against the same runs it must lose.
+
+    Parameters
+    ----------
+    check : mflib.claims.Reproduction
+        Predicted, not measured yet.
+    row : dict
+        Of :func:`answers`.
+    """
+    if row["judged"] is None:
+        return
+    check.measure(row["difference"], interval=row["judged"], seeds=row["pairs"], level=row["level"])
+    lost = "against" if check.verdict == "refuted" else "rule"
+    control = check.control(
+        f"{row['net']}: blocks of {row[lost]} shuffled", broke="every block keeps its place"
+    )
+    control.measure(row[f"shuffled_{lost}"])
+
+
+def dots(ax: Any, rows: list[dict[str, Any]], name: str) -> None:
+    """Draw the rows of a family: one dot a pair, below it the mean and what was judged.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where.
+    rows : list of dict
+        Of :func:`answers`.
+    name : str
+        The entry of a row that names it.
+    """
+    for y, row in enumerate(rows):
+        d = row["differences"]
+        ax.plot(d, y + np.linspace(-0.2, 0.2, len(d)), "o", ms=3.5, color="C0", alpha=0.6)
+        if not d:
+            ax.text(0, y, "not run", ha="center", va="center", size=8)
+        elif row["judged"] is not None and np.isfinite(row["judged"]).all():
+            ax.plot(row["judged"], [y + 0.33] * 2, color="C1", lw=2.5)
+            ax.plot(row["difference"], y + 0.33, "D", ms=5, color="C1")
+    ax.set_yticks(range(len(rows)), [row[name] for row in rows])
+    ax.set_ylim(len(rows) - 0.3, -0.7)
+    ax.axvline(0, color="black", ls="--", lw=1)
