@@ -18,7 +18,13 @@ import math
 import torch
 from torch import Tensor
 
-from .arguments import require_positive_int, require_tensor
+from .arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_positive_int,
+    require_tensor,
+)
 from .blocks import NeuronBlock
 from .ode import Pass
 
@@ -73,9 +79,14 @@ def neuron_gram(
     >>> neuron_gram(NeuronBlock(1, "linear"), one, torch.tensor([[3.0, 2.0, 1.0]]), one)
     tensor([[27.]])
     """
+    require_instance("block", block, NeuronBlock)
     require_tensor("z", z, 2, last=block.d)
     require_tensor("p", p, 2, last=block.d_out)
     require_tensor("theta", theta, 2, last=block.k)
+    require_alike(z=z, theta=theta, p=p)
+    require_broadcast(z=z.shape[:-2], theta=theta.shape[:-2], p=p.shape[:-2])
+    if p.shape[-2] != z.shape[-2]:
+        raise ValueError(f"p: holds {p.shape[-2]} costates for {z.shape[-2]} points z")
     if chunk is None:
         batch = torch.broadcast_shapes(z.shape[:-2], theta.shape[:-2], p.shape[:-2])
         chunk = max(16, _ROOM // (math.prod(batch) * z.shape[-2]))
@@ -90,6 +101,24 @@ def neuron_gram(
         slopes = slopes + t @ t.mT
     gram = values * (p @ p.mT) + slopes * (z @ z.mT + 1.0)
     return gram / theta.shape[-2]
+
+
+def _fits(block: NeuronBlock, particles: Tensor, name: str, passed: Pass, out: int) -> None:
+    require_instance("block", block, NeuronBlock)
+    require_instance("passed", passed, Pass)
+    if block.d_out != out or block.d != passed.output.shape[-1]:
+        raise ValueError(
+            f"block: maps dimension {block.d} to {block.d_out}, the states have dimension "
+            f"{passed.output.shape[-1]} and {out} is the output's"
+        )
+    require_tensor(name, particles, 2, last=block.k)
+    require_alike(**{name: particles, "passed": passed.output})
+    inner = 2 if name == "omega" else 3
+    if particles.ndim < inner or (
+        name == "theta" and particles.shape[-3] not in (1, passed.trajectory.steps)
+    ):
+        raise ValueError(f"{name}: shape {tuple(particles.shape)} does not fit the pass")
+    require_broadcast(**{name: particles.shape[:-inner], "passed": passed.output.shape[:-2]})
 
 
 def gram_encoder_profile(
@@ -125,13 +154,23 @@ def gram_encoder_profile(
     >>> gram_encoder_profile(block, theta, passed).flatten()  # p^2 ((x + 1)^2 + x^2 + 1)
     tensor([13.5000, 14.0000])
     """
+    _fits(block, theta, "theta", passed, block.d if isinstance(block, NeuronBlock) else 0)
     return neuron_gram(block, passed.states, theta, passed.costates, chunk)
 
 
 def gram_encoder(block: NeuronBlock, theta: Tensor, passed: Pass) -> Tensor:
     r"""Return :math:`G_1(\tau, \nu)` (chen2024, eq. (19)), shape (..., n, n), the mean over layers.
 
-    Arguments as in :func:`gram_encoder_profile`, whose example has the mean 13.75.
+    The example of :func:`gram_encoder_profile` has the mean 13.75.
+
+    Parameters
+    ----------
+    block : NeuronBlock
+        A layer's neuron.
+    theta : Tensor
+        Particles of every layer, shape (..., L, M, 2d+1), mass 1/M each.
+    passed : Pass
+        States and adjoints at the same particles.
     """
     return gram_encoder_profile(block, theta, passed).mean(-3)
 
@@ -148,5 +187,6 @@ def gram_predictor(block: NeuronBlock, omega: Tensor, passed: Pass) -> Tensor:
     passed : Pass
         A pass, for the states at depth 1.
     """
+    _fits(block, omega, "omega", passed, 1)
     z = passed.output
     return neuron_gram(block, z, omega, torch.ones_like(z[..., :1]))

@@ -22,7 +22,14 @@ import torch
 from torch import Tensor
 
 from .activations import Activation, activation
-from .arguments import require_positive_int, require_tensor
+from .arguments import (
+    require_callable,
+    require_instance,
+    require_int,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 
 __all__ = [
     "gaussian_plane",
@@ -67,8 +74,7 @@ def normal_rule(nodes: int = 121, reach: float | None = None) -> tuple[Tensor, T
     if require_positive_int("nodes", nodes) < 2:
         raise ValueError("nodes: a trapezium rule needs at least 2")
     reach = (7.0 * (nodes - 1)) ** (1 / 3) if reach is None else reach
-    if not (math.isfinite(reach) and reach > 0):
-        raise ValueError(f"reach: expected a positive range, got {reach!r}")
+    require_number("reach", reach, above=0)
     t = torch.linspace(-reach, reach, nodes, dtype=torch.float64)
     m = torch.exp(-0.5 * t**2)
     return t, m / m.sum()
@@ -106,6 +112,7 @@ def hermite_coefficients(
     [1.0, 0.0, 1.4142]
     """
     require_positive_int("degree", degree)
+    require_number("scale", scale, above=0)
     g, w = normal_rule(max(401, degree))
     values = w * activation(sigma).f(scale * g)
     low, high = torch.ones_like(g), g.clone()
@@ -167,6 +174,7 @@ def gaussian_plane(
 
 
 def _plane_rule(nodes: int) -> tuple[Tensor, Tensor]:
+    require_positive_int("nodes", nodes)
     # more nodes than 121 serve a finer spacing: beyond 9.5 the Gaussian is below rounding
     reach = None if nodes <= 122 else 9.5
     return normal_rule(nodes, reach)
@@ -207,6 +215,9 @@ def resolving_nodes(
     >>> resolving_nodes([torch.tanh], x), resolving_nodes([torch.tanh], 10 * x)
     (121, 961)
     """
+    require_tensor("x", x, 2)
+    for function in require_instance("functions", functions, Sequence):
+        require_callable("functions", function)
     spread = (x.detach().square().sum(-1) + 1.0).sqrt().amax()
 
     def squares(count: int) -> Tensor:
@@ -219,7 +230,7 @@ def resolving_nodes(
         return float(((value - finer).abs() / finer.clamp_min(1e-300)).max())
 
     if nodes is not None:
-        if error(nodes) > 0.01:
+        if require_int("nodes", nodes, 2) and error(nodes) > 0.01:
             raise ValueError(
                 f"nodes: {nodes} an axis leave an error of {error(nodes):.0%} at preactivations "
                 f"of standard deviation {float(spread):.3g}; leave nodes out, or raise them"

@@ -19,7 +19,13 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from .arguments import require_positive_int, require_symmetric, require_tensor
+from .arguments import (
+    require_alike,
+    require_broadcast,
+    require_positive_int,
+    require_symmetric,
+    require_tensor,
+)
 
 __all__ = [
     "donsker_varadhan",
@@ -121,17 +127,28 @@ def log_ratio_of_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
     require_tensor("jacobian", jacobian, 3, last=k)
     if jacobian.shape[-2] != k:
         raise ValueError(f"jacobian: shape {tuple(jacobian.shape)} does not end with ({k}, {k})")
-    energy = 0.5 * (end.square().sum(-1) - start.square().sum(-1))
+    require_alike(start=start, end=end, jacobian=jacobian)
+    require_broadcast(start=start.shape[:-1], end=end.shape[:-1], jacobian=jacobian.shape[:-2])
     logdet = torch.linalg.slogdet(jacobian).logabsdet
     if not torch.isfinite(logdet).all():
         raise ValueError("jacobian: is singular, the map has no density ratio there")
-    return energy - logdet
+    return 0.5 * (end.square().sum(-1) - start.square().sum(-1)) - logdet
 
 
 def kl_from_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
     r"""Return :math:`KL(T_\#\gamma\|\gamma)` from points x of :math:`\gamma = N(0, I)`.
 
-    Arguments as in :func:`log_ratio_of_map`; returns shape (...).
+    Parameters
+    ----------
+    start, end : Tensor
+        The points x and T(x), shape (..., N, k).
+    jacobian : Tensor
+        :math:`\nabla T(x)`, shape (..., N, k, k).
+
+    Returns
+    -------
+    Tensor
+        Shape (...).
 
     Examples
     --------

@@ -229,6 +229,7 @@ class Problem:
         """
         require_instance("trajectory", trajectory, Trajectory)
         require_tensor("costates", costates, 4, last=self.block.d)
+        require_alike(trajectory=trajectory.X, costates=costates)
         if costates.shape[-4:] != trajectory.stages.shape[-4:]:
             raise ValueError(
                 f"costates: shape {tuple(costates.shape)} does not fit the stages "

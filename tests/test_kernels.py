@@ -5,10 +5,10 @@ import torch
 from problems import DOUBLE, randn
 
 from mflib import kernels
+from mflib.activations import Activation
 from mflib.blocks import NeuronBlock
 from mflib.chen2024.sphere_kernel import Spectrum
 from mflib.gram import neuron_gram
-from mflib.activations import Activation
 from mflib.kernels import gaussian_plane, normal_rule, population_gram, resolving_nodes
 
 CIRCLE = [(4, 0.25102017488627), (8, 0.04468608368563), (16, 0.00141737712151)]
@@ -149,7 +149,7 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="nodes: a trapezium"):
         normal_rule(1)
     for reach in (0.0, math.nan):
-        with pytest.raises(ValueError, match="reach: expected a positive"):
+        with pytest.raises(ValueError, match="reach: expected a finite number > 0"):
             normal_rule(11, reach)
     with pytest.raises(ValueError, match="other: last dimension is 2"):
         gaussian_plane(randn(3, 3), randn(3, 2))

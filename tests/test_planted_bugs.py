@@ -58,14 +58,11 @@ ADJOINT = mflib.ode.adjoint
 
 
 def sign_of_the_adjoint(block, trajectory, p1):
-    class Flipped:
+    class Flipped(type(block)):
         def vjp(self, *arguments):
-            return -block.vjp(*arguments)
+            return -super().vjp(*arguments)
 
-        def __getattr__(self, name):
-            return getattr(block, name)
-
-    return ADJOINT(Flipped(), trajectory, p1)
+    return ADJOINT(Flipped(**vars(block)), trajectory, p1)
 
 
 def adjoint_at_the_start(block, trajectory, p1):

@@ -115,3 +115,47 @@ def test_bad_problems_name_the_argument(kwargs, message):
     arguments = dict(block=MatrixBlock(3), x=randn(7, 3), y=randn(7)) | kwargs
     with pytest.raises(ValueError, match=message):
         Problem(**arguments)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_first_variation_is_loss_value_and_gradient_at_the_particles(method):
+    task, rho = problem(method=method), gaussian_measure(6, 4, 9, generator(), batch=(2,))
+    first = task.first_variation(rho)
+    torch.testing.assert_close(first.loss, task.loss(rho))
+    torch.testing.assert_close(first.value, task.derivative(rho, rho.theta))
+    torch.testing.assert_close(first.gradient, task.gradient(rho))
+    again = task.first_variation(rho, task.backward(rho))
+    torch.testing.assert_close(again.gradient, first.gradient)
+
+
+def test_a_pass_knows_loss_output_and_the_states_of_eulers_layers():
+    task, rho = problem(), gaussian_measure(6, 4, 9, generator())
+    passed = task.backward(rho)
+    torch.testing.assert_close(passed.loss, task.loss(rho))
+    torch.testing.assert_close(passed.output @ task.readout - task.y, passed.residual)
+    assert torch.equal(passed.states, passed.trajectory.X[:-1])
+    assert torch.equal(passed.costates, passed.adjoint.p[1:])
+    with pytest.raises(ValueError, match="method: a step of rk4 has 4 stages"):
+        _ = problem(method="rk4").backward(rho).states
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(method="bogus"), "method: no 'bogus'"),
+        (dict(block=3), "block: expected a Block"),
+        (dict(y=randn(7).float()), "y: is torch.float32, x is torch.float64"),
+        (dict(x=randn(2, 7, 3), y=randn(5, 7)), "y: its batch"),
+        (dict(lift=randn(2, 3)), "lift: shape"),
+    ],
+)
+def test_a_problem_is_checked_at_the_door(kwargs, message):
+    arguments = dict(block=MatrixBlock(3), x=randn(7, 3), y=randn(7)) | kwargs
+    with pytest.raises((ValueError, TypeError), match=message):
+        Problem(**arguments)
+
+
+@pytest.mark.parametrize("call", [lambda: MatrixBlock(-1), lambda: NeuronBlock(2, out=0)])
+def test_blocks_have_positive_sizes(call):
+    with pytest.raises(ValueError, match="d: expected|out: expected"):
+        call()

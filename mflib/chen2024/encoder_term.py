@@ -118,6 +118,8 @@ def encoder_term(
         image = psi @ pull(y)
         norm = image.square().sum((-1, -2)).sqrt().sqrt()
         y = image
+    if not torch.isfinite(norm).all():
+        raise ValueError("x: the form vanishes for some signs, all neurons are saturated there")
     u = value.T @ pull(y)
     t = to_head(u)
     for _ in range(sweeps):

@@ -22,7 +22,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import require_masses, require_number, require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_masses,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..rademacher import ball_supremum, random_signs
 
 __all__ = [
@@ -96,6 +104,8 @@ def least_kl_interpolant(
     """
     require_tensor("features", features, 2)
     require_tensor("y", y, 1, last=features.shape[-2])
+    require_alike(features=features, y=y)
+    require_broadcast(features=features.shape[:-2], y=y.shape[:-1])
     require_number("beta", beta, above=0)
     require_positive_int("iterations", iterations)
     require_number("tolerance", tolerance, least=0)
@@ -161,7 +171,24 @@ def relative_entropy(u: Tensor, mass: Tensor) -> Tensor:
 
     With :math:`u = d\tau/d\tau_0 - 1` this is the KL divergence; the term -u, of mean
     zero, keeps the digits that the plain formula loses.
+
+    Parameters
+    ----------
+    u : Tensor
+        Values, at least -1, shape (..., N).
+    mass : Tensor
+        Masses of the points under :math:`\tau_0`, shape (..., N).
+
+    Returns
+    -------
+    Tensor
+        Shape (...).
     """
+    require_tensor("u", u, 1)
+    require_tensor("mass", mass, 1, last=u.shape[-1])
+    require_broadcast(u=u.shape[:-1], mass=mass.shape[:-1])
+    if (u < -1.0).any():
+        raise ValueError("u: lies below -1, where no density ratio does")
     series = u**2 * (0.5 + u * (-1 / 6 + u * (1 / 12 + u * (-1 / 20 + u / 30))))
     plain = torch.special.xlog1py(1 + u, u) - u
     return (mass * torch.where(u.abs() < 1e-3, series, plain)).sum(-1)
@@ -285,7 +312,10 @@ def interpolation_trial(
     require_number("cap", cap, above=0)
     require_tensor("features", features, 2)
     require_tensor("y", y, 1, last=len(features))
-    for n in sizes:
+    for name, value, ndim in (("features", features, 2), ("y", y, 1)):
+        if value.ndim != ndim:
+            raise ValueError(f"{name}: expected no batch, got shape {tuple(value.shape)}")
+    for n in require_instance("sizes", sizes, list):
         require_positive_int("sizes", n)
     last = max(sizes, default=len(features))
     if last >= len(features):

@@ -24,7 +24,13 @@ import torch
 from torch import Tensor
 
 from ..activations import Activation
-from ..arguments import require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_number,
+    require_symmetric,
+    require_tensor,
+)
 from ..blocks import NeuronBlock
 from ..gram import neuron_gram
 from ..kernels import gaussian_plane, population_gram, resolving_nodes
@@ -47,11 +53,17 @@ def _decay(values: Tensor, horizon: float) -> Tensor:
     )
 
 
-def _regular(values: Tensor) -> None:
+def _regular(name: str, values: Tensor) -> None:
     if not (values[..., 0] > 1e-14 * values[..., -1]).all():
         raise ValueError(
-            "gram: is singular to rounding; drop repeated inputs, or take more particles"
+            f"{name}: the Gram matrix is singular to rounding; drop repeated inputs, or take "
+            "more particles"
         )
+
+
+def _horizon(horizon: float) -> None:
+    if horizon != math.inf:
+        require_number("horizon", horizon, above=0)
 
 
 def displacement_coefficients(gram: Tensor, y: Tensor, horizon: float) -> Tensor:
@@ -78,19 +90,31 @@ def displacement_coefficients(gram: Tensor, y: Tensor, horizon: float) -> Tensor
         matrix singular.
     """
     require_tensor("gram", gram, 2, last=require_tensor("y", y, 1).shape[-1])
-    if not (isinstance(horizon, (int, float)) and horizon > 0):
-        raise ValueError(f"horizon: expected a positive number, got {horizon!r}")
+    _horizon(horizon)
+    require_symmetric("gram", gram)
+    require_alike(gram=gram, y=y)
+    require_broadcast(gram=gram.shape[:-2], y=y.shape[:-1])
     values, vectors = torch.linalg.eigh(gram)
     if math.isinf(horizon):
-        _regular(values)
+        _regular("gram", values)
     inner = (vectors.mT @ y.unsqueeze(-1)).squeeze(-1)
     factor = 1.0 / values if math.isinf(horizon) else _decay(values, horizon)
     return (vectors @ (factor * inner).unsqueeze(-1)).squeeze(-1)
 
 
-def _predictor(x: Tensor, sigma: str | Activation) -> tuple[NeuronBlock, Tensor]:
-    require_tensor("x", x, 2)
-    return NeuronBlock(x.shape[-1], sigma, out=1), torch.ones_like(x[..., :1])
+def _predictor(
+    x: Tensor, y: Tensor, horizon: float, sigma: str | Activation, **particles: Tensor
+) -> tuple[NeuronBlock, Tensor]:
+    d = require_tensor("x", x, 2).shape[-1]
+    require_tensor("y", y, 1, last=x.shape[-2])
+    _horizon(horizon)
+    block, given = NeuronBlock(d, sigma, out=1), {"x": x.shape[:-2], "y": y.shape[:-1]}
+    for name, value in particles.items():
+        ndim, k = (2, d + 2) if name == "omega" else (3, 2 * d + 1)
+        given[name] = require_tensor(name, value, ndim, last=k).shape[:-ndim]
+    require_alike(x=x, y=y, **particles)
+    require_broadcast(**given)
+    return block, torch.ones_like(x[..., :1])
 
 
 def predictor_constant(
@@ -127,8 +151,7 @@ def predictor_constant(
     TypeError, ValueError
         If an argument is malformed.
     """
-    block, ones = _predictor(x, sigma)
-    require_tensor("omega", omega, 2, last=block.k)
+    block, ones = _predictor(x, y, horizon, sigma, omega=omega)
     c = displacement_coefficients(neuron_gram(block, x, omega, ones), y, horizon)
     values = neuron_generator(block, x, omega) * omega[..., 0].unsqueeze(-2)
     return 0.5 * (c.unsqueeze(-2) @ values).square().mean((-1, -2))
@@ -174,12 +197,10 @@ def encoder_constant(
     TypeError, ValueError
         If an argument is malformed.
     """
-    block, ones = _predictor(x, sigma)
+    block, ones = _predictor(x, y, horizon, sigma, theta=theta, omega=omega)
     encoder = NeuronBlock(x.shape[-1], sigma)
-    require_tensor("theta", theta, 3, last=encoder.k)
-    require_tensor("omega", omega, 2, last=block.k)
     values, vectors = torch.linalg.eigh(neuron_gram(block, x, omega, ones))
-    _regular(values)
+    _regular("x", values)
     inner = (vectors.mT @ y.unsqueeze(-1)).squeeze(-1)
     # K_ab = integral of exp(-l_a r) (1 - exp(-l_b r)) / l_b
     pair = _decay(values.unsqueeze(-1) + values.unsqueeze(-2), horizon)
@@ -218,7 +239,7 @@ def predictor_constant_population(
     Arguments as there, with the law :math:`\tau_0 = N(0, I)` in place of particles and
     `nodes` as in :func:`mflib.kernels.population_gram`. Returns shape (...).
     """
-    block, _ = _predictor(x, sigma)
+    block, _ = _predictor(x, y, horizon, sigma)
     sigma = block.sigma
     nodes = resolving_nodes((sigma.f, sigma.d2f, lambda z: z * sigma.df(z)), x, nodes)
     c = displacement_coefficients(population_gram(x, sigma, nodes), y, horizon)

@@ -27,6 +27,8 @@ from scipy.optimize import brentq, minimize
 from torch import Tensor
 
 from ..arguments import (
+    require_alike,
+    require_callable,
     require_number,
     require_positive_int,
     require_symmetric,
@@ -140,8 +142,14 @@ def fixed_point(complexity: Callable[[float], float]) -> float:
     0.09
     """
 
+    require_callable("complexity", complexity)
+
     def excess(log: float) -> float:
-        return math.log(max(float(complexity(math.exp(log))), 1e-300)) - log
+        try:
+            value = float(complexity(math.exp(log)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"complexity: maps no number to a number ({error})") from error
+        return math.log(max(value, 1e-300)) - log
 
     # from above: the function is known the less accurately the smaller it is
     high = 4.0
@@ -154,6 +162,16 @@ def fixed_point(complexity: Callable[[float], float]) -> float:
             "function does, scale it into the range"
         )
     return math.exp(brentq(excess, low, high, xtol=1e-15))
+
+
+def _array(name: str, value: np.ndarray | float) -> np.ndarray:
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected numbers, got {value!r}") from None
+    if not (np.isfinite(array).all() and (array >= 0).all()):
+        raise ValueError(f"{name}: expected finite numbers >= 0")
+    return array
 
 
 def spectral_formula(
@@ -172,6 +190,17 @@ def spectral_formula(
     two-sided up to constants, for :math:`e^2` = `square`, :math:`\rho^2` = `size` and
     population eigenvalues with multiplicity.
     """
+    require_positive_int("n", n)
+    require_number("square", square, least=0)
+    require_number("size", size, above=0)
+    eigenvalues, multiplicity = (
+        _array(name, value)
+        for name, value in (("eigenvalues", eigenvalues), ("multiplicity", multiplicity))
+    )
+    if multiplicity.shape not in ((), (1,), eigenvalues.shape):
+        raise ValueError(
+            f"multiplicity: shape {multiplicity.shape} does not fit {eigenvalues.shape}"
+        )
     total = (multiplicity * np.minimum(square, size * eigenvalues)).sum()
     return math.sqrt(2.0 / n * total)
 
@@ -210,6 +239,7 @@ def worst_interpolant(kernel: Tensor, cross: Tensor, test: Tensor, y: Tensor, si
     require_number("size", size, above=0)
     _matrix("kernel", require_symmetric("kernel", kernel))
     _matrix("cross", require_tensor("cross", cross, 2, last=len(kernel)))
+    require_alike(kernel=kernel, cross=cross, test=test, y=y)
     require_tensor("test", require_symmetric("test", test), 2, last=len(cross))
     require_tensor("y", y, 1, last=len(kernel))
     solved, info = torch.linalg.solve_ex(kernel, torch.cat([cross.mT, y[:, None]], 1))
@@ -343,13 +373,18 @@ def kl_supremum(
     """
     n, count = _matrix("features", require_tensor("features", features, 2)).shape
     for name, value in (("y", y), ("signs", signs)):
-        require_tensor(name, value, 1, last=n)
+        if require_tensor(name, value, 1, last=n).ndim != 1:
+            raise ValueError(f"{name}: expected one vector, got shape {tuple(value.shape)}")
     for name, value in (("beta", beta), ("radius", radius), ("square", square)):
         require_number(name, value, above=0)
+    require_alike(features=features, y=y, signs=signs)
+    inner = float(least_kl_interpolant(features, y, beta).kl)
+    if not inner < radius:
+        raise ValueError(f"radius: every fit of y has a divergence of {inner:.4g} or more")
     phi, target, s = features.numpy(), y.numpy(), signs.numpy() / n
 
     def measure(point: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, float]:
-        lam, v = math.exp(point[0]), point[1:]
+        lam, v = math.exp(min(point[0], 300.0)), point[1:]
         z = beta / lam * (v @ phi)
         top = (0.5 * z**2).max()
         q = np.exp(0.5 * z**2 - top)
@@ -367,6 +402,8 @@ def kl_supremum(
         slope_l = lam * (radius + k - (q * z**2).sum())
         return value, np.concatenate([[slope_l], slope_v])
 
+    if not s.any():
+        raise ValueError("signs: are all zero")
     scale = beta * math.sqrt(float((s @ phi) ** 2 @ np.ones(count)) / count / (2 * radius))
     start = np.concatenate([[math.log(scale)], 0.5 * s])
     found = minimize(
@@ -385,8 +422,7 @@ def kl_supremum(
     k, q, z, _ = measure(found.x)
     kl = float((q * np.log(np.maximum(q * count, 1e-300))).sum() + 0.5 * (q * z**2).sum())
     gap = beta * (phi @ (q * z)) - target
-    inner = float(least_kl_interpolant(features, y, beta).kl)
-    shrink = min(1.0, math.sqrt(square * n / (gap @ gap)))
+    shrink = min(1.0, math.sqrt(square * n / max(gap @ gap, 1e-300)))
     if kl > radius:
         shrink = min(shrink, (radius - inner) / (kl - inner))
     return Enclosure(float(found.fun), float(shrink * (s @ gap)))

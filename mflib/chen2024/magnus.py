@@ -26,6 +26,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..arguments import require_instance
 from ..blocks import Block
 from ..ode import Trajectory
 from ..stepping import State, runge_kutta_step
@@ -48,6 +49,14 @@ def jacobians(block: Block, trajectory: Trajectory) -> Tensor:
     Tensor
         Shape (..., L, S, n, d, d); the last index is the direction of differentiation.
     """
+    require_instance("block", block, Block)
+    require_instance("trajectory", trajectory, Trajectory)
+    sizes = trajectory.X.shape[-1], trajectory.theta.shape[-1]
+    if sizes != (block.d, block.k):
+        raise ValueError(
+            f"trajectory: has d, k = {sizes}, the block {(block.d, block.k)}; pass the block "
+            "that made it"
+        )
     basis = torch.eye(block.d, dtype=trajectory.X.dtype)
     rows = [
         block.vjp(

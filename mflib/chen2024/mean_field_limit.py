@@ -23,7 +23,9 @@ from torch import Tensor
 
 from ..arguments import (
     require_batch,
+    require_callable,
     require_generator,
+    require_instance,
     require_number,
     require_positive_int,
     require_tensor,
@@ -57,6 +59,10 @@ class AveragedNeuron(Block):
 
     neuron: NeuronBlock
     nodes: int = 121
+
+    def __post_init__(self) -> None:
+        require_instance("neuron", self.neuron, NeuronBlock)
+        require_positive_int("nodes", self.nodes)
 
     @property
     def d(self) -> int:
@@ -149,7 +155,8 @@ class GaussianLaw:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        k = require_tensor("mean(0)", self.mean(0.0), 1).shape[-1]
+        require_callable("mean", self.mean)
+        k = require_tensor("mean", self.mean(0.0), 1).shape[-1]
         require_number("scale", self.scale)
         if require_tensor("factor", self.factor, 2, last=k).shape[-2] != k:
             raise ValueError(f"factor: shape {tuple(self.factor.shape)} is not square")
@@ -210,6 +217,8 @@ class GaussianLaw:
         """
         require_number("shared", shared, least=0, most=1)
         batch = require_batch(batch)
+        if mass is not None:
+            require_number("mass", mass)
         noise = self._noise(particles, generator, *batch)
         if shared:
             common = self._noise(1, generator, *batch)

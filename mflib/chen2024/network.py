@@ -27,6 +27,8 @@ from ..arguments import (
     require_batch,
     require_broadcast,
     require_generator,
+    require_instance,
+    require_number,
     require_positive_int,
     require_tensor,
 )
@@ -141,8 +143,9 @@ class ScaledResNet:
         require_positive_int("dim", self.dim)
         activation(self.sigma)
         for name, value in (("alpha", self.alpha), ("beta", self.beta)):
-            scale = torch.as_tensor(value)
-            if not (torch.isfinite(scale).all() and (scale > 0).all()):
+            if not isinstance(value, Tensor):
+                require_number(name, value, above=0)
+            elif not (require_tensor(name, value, 0) > 0).all():
                 raise ValueError(f"{name}: expected positive scalings, got {value}")
 
     @cached_property
@@ -163,7 +166,9 @@ class ScaledResNet:
         )
         return alpha, beta
 
-    def _batches(self, theta: Tensor | None, omega: Tensor, x: Tensor, **more: Tensor) -> None:
+    def _batches(
+        self, theta: Tensor | None, omega: Tensor, x: Tensor, **more: Tensor
+    ) -> torch.Size:
         require_tensor("x", x, 2, last=self.dim)
         require_tensor("omega", omega, 2, last=self.predictor.k)
         given = {"x": x.shape[:-2], "omega": omega.shape[:-2]}
@@ -173,12 +178,30 @@ class ScaledResNet:
             given[name] = require_tensor(name, y, 1, last=x.shape[-2]).shape[:-1]
         for name, scale in (("alpha", self.alpha), ("beta", self.beta)):
             given[name] = scale.shape if isinstance(scale, Tensor) else ()
-        require_broadcast(**given)
         require_alike(x=x, theta=theta, omega=omega, **more)
+        return require_broadcast(**given)
+
+    def _particles(self, theta: Tensor | None, omega: Tensor, passed: Pass) -> None:
+        require_instance("passed", passed, Pass)
+        require_tensor("omega", omega, 2, last=self.predictor.k)
+        given = {"passed": passed.residual.shape[:-1], "omega": omega.shape[:-2]}
+        if theta is not None:
+            given["theta"] = require_tensor("theta", theta, 3, last=self.encoder.k).shape[:-3]
+        require_alike(passed=passed.residual, theta=theta, omega=omega)
+        require_broadcast(**given)
 
     def features(self, theta: Tensor | None, x: Tensor) -> Trajectory:
-        r"""Return the states :math:`Z_l`, eq. (2); theta (..., L, M, 2d+1), x (..., n, d)."""
+        r"""Return the states :math:`Z_l`, eq. (2).
+
+        Parameters
+        ----------
+        theta : Tensor or None
+            Shape (..., L, M, 2d+1).
+        x : Tensor
+            Shape (..., n, d).
+        """
         require_tensor("x", x, 2, last=self.dim)
+        require_alike(x=x, theta=theta)
         if theta is None:
             none = x.new_zeros(0, 1, 0, self.encoder.k)
             return Trajectory(
@@ -193,18 +216,45 @@ class ScaledResNet:
         return flow(self.encoder, LayeredMeasure(theta, weights), x, layers)
 
     def head(self, omega: Tensor, z: Tensor) -> Tensor:
-        r"""Return :math:`\beta \int h(z, \omega)\, d\tau(\omega)`, shape (..., n)."""
+        r"""Return :math:`\beta \int h(z, \omega)\, d\tau(\omega)`, shape (..., n).
+
+        Parameters
+        ----------
+        omega : Tensor
+            Shape (..., K, d+2).
+        z : Tensor
+            States, shape (..., n, d).
+        """
+        require_tensor("z", z, 2, last=self.dim)
         k = require_tensor("omega", omega, 2, last=self.predictor.k).shape[-2]
+        require_alike(omega=omega, z=z)
+        require_broadcast(omega=omega.shape[:-2], z=z.shape[:-2])
         uniform = torch.full((k,), 1.0 / k, dtype=omega.dtype)
         return self.scales(1)[1] * self.predictor.field(z, omega, uniform)[..., 0]
 
     def predict(self, theta: Tensor | None, omega: Tensor, x: Tensor) -> Tensor:
-        r"""Return :math:`f_{\tau,\nu}(x_i)`, eq. (6), shape (..., n)."""
+        r"""Return :math:`f_{\tau,\nu}(x_i)`, eq. (6), shape (..., n).
+
+        Parameters
+        ----------
+        theta, omega : Tensor
+            Shapes (..., L, M, 2d+1) and (..., K, d+2).
+        x : Tensor
+            Shape (..., n, d).
+        """
         self._batches(theta, omega, x)
         return self.head(omega, self.features(theta, x).X[..., -1, :, :])
 
     def loss(self, theta: Tensor | None, omega: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        r"""Return :math:`\hat L = \frac1{2n} \sum_i (f(x_i) - y_i)^2`, shape (...)."""
+        r"""Return :math:`\hat L = \frac1{2n} \sum_i (f(x_i) - y_i)^2`, shape (...).
+
+        Parameters
+        ----------
+        theta, omega : Tensor
+            Shapes (..., L, M, 2d+1) and (..., K, d+2).
+        x, y : Tensor
+            Shapes (..., n, d) and (..., n).
+        """
         self._batches(theta, omega, x, y=y)
         return squared_loss(self.predict(theta, omega, x) - y)
 
@@ -231,8 +281,8 @@ class ScaledResNet:
         TypeError, ValueError
             If an argument is malformed.
         """
-        self._batches(theta, omega, x, y=y)
-        trajectory = self.features(theta, x)
+        batch = self._batches(theta, omega, x, y=y)
+        trajectory = self.features(theta, x.expand(*batch, *x.shape[-2:]))
         z = trajectory.X[..., -1, :, :]
         residual = self.head(omega, z) - y
         uniform = torch.full_like(omega[..., 0], 1.0 / omega.shape[-2])
@@ -256,7 +306,9 @@ class ScaledResNet:
         (chen2024, eq. (14) and (11)), the first with a dimension for the layers.
         """
         alpha, beta = self.scales(1)
-        z = passed.output
+        z = require_instance("passed", passed, Pass).output
+        if z.shape[-1] != self.dim:
+            raise ValueError(f"passed: has states in dimension {z.shape[-1]}, not {self.dim}")
         mass = beta * passed.residual / passed.residual.shape[-1]
         return (
             NeuronSum(self.encoder, passed.states, passed.costates, (alpha * mass).unsqueeze(-2)),
@@ -268,13 +320,25 @@ class ScaledResNet:
 
         `probes` of shape (..., L, P, 2d+1), or (P, 2d+1) for the same in all layers.
         """
-        if probes.ndim < 3:
-            probes = probes.unsqueeze(-3)
-        return self.first_variation(passed)[0].value(probes)
+        phi = self.first_variation(passed)[0]
+        require_tensor("probes", probes, 2, last=self.encoder.k)
+        require_alike(passed=passed.residual, probes=probes)
+        return phi.value(probes.unsqueeze(-3) if probes.ndim < 3 else probes)
 
     def predictor_derivative(self, passed: Pass, probes: Tensor) -> Tensor:
-        r"""Return :math:`\delta\hat L/\delta\tau` (eq. (11)) at probes (..., P, d+2): (..., P)."""
-        return self.first_variation(passed)[1].value(probes)
+        r"""Return :math:`\delta\hat L/\delta\tau` (eq. (11)) at probes, shape (..., P).
+
+        Parameters
+        ----------
+        passed : Pass
+            From :meth:`backward`.
+        probes : Tensor
+            Shape (..., P, d+2).
+        """
+        phi = self.first_variation(passed)[1]
+        require_tensor("probes", probes, 2, last=self.predictor.k)
+        require_alike(passed=passed.residual, probes=probes)
+        return phi.value(probes)
 
     def velocity(
         self, theta: Tensor | None, omega: Tensor, passed: Pass
@@ -304,6 +368,7 @@ class ScaledResNet:
         tuple of Tensor
             Shapes of theta and omega; None for a frozen encoder.
         """
+        self._particles(theta, omega, passed)
         encoder, predictor = self.first_variation(passed)
         dtheta = None if theta is None else -encoder.gradient(theta)
         return dtheta, -predictor.gradient(omega)
@@ -312,9 +377,16 @@ class ScaledResNet:
         r"""Return :math:`\alpha^2 G_1 + G_2` of the energy identity, shape (..., n, n).
 
         Along the training flow :math:`\frac{d\hat L}{dt} = -\frac{\beta^2}{n^2}\,
-        b^\top (\alpha^2 G_1 + G_2)\, b` (chen2024, Theorem 4.1); `passed` is from
-        :meth:`backward` at the same particles.
+        b^\top (\alpha^2 G_1 + G_2)\, b` (chen2024, Theorem 4.1).
+
+        Parameters
+        ----------
+        theta, omega : Tensor
+            Shapes (..., L, M, 2d+1) and (..., K, d+2).
+        passed : Pass
+            From :meth:`backward` at the same particles.
         """
+        self._particles(theta, omega, passed)
         gram = gram_predictor(self.predictor, omega, passed)
         if theta is None:
             return gram

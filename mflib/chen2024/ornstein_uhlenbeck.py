@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import require_alike, require_broadcast, require_instance, require_tensor
 from ..blocks import NeuronBlock
 
 __all__ = ["NeuronSum", "neuron_generator"]
@@ -51,8 +51,11 @@ def neuron_generator(block: NeuronBlock, x: Tensor, theta: Tensor) -> Tensor:
     TypeError, ValueError
         If points or particles are malformed or of another dimension than the block's.
     """
+    require_instance("block", block, NeuronBlock)
     require_tensor("x", x, 2, last=block.d)
-    c = block.preactivation(x, require_tensor("theta", theta, 2))
+    require_alike(x=x, theta=require_tensor("theta", theta, 2, last=block.k))
+    require_broadcast(x=x.shape[:-2], theta=theta.shape[:-2])
+    c = block.preactivation(x, theta)
     size = (1.0 + x.square().sum(-1)).unsqueeze(-1)
     return size * block.sigma.d2f(c) - block.sigma.f(c) - c * block.sigma.df(c)
 

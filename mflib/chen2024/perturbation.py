@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..arguments import require_choice, require_tensor
+from ..arguments import require_callable, require_choice, require_tensor
 
 __all__ = ["displacement_norm", "worst_direction"]
 
@@ -88,6 +88,7 @@ def worst_direction(
     TypeError, ValueError
         If an argument is malformed, or F does not depend on the particles.
     """
+    require_callable("function", function)
     inner = _particles(axes)
     leaf = require_tensor("particles", particles, 1 + axes).detach().requires_grad_()
     values = function(leaf)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..arguments import (
     require_generator,
+    require_instance,
     require_int,
     require_number,
     require_positive_int,
@@ -125,6 +126,7 @@ class SignTeacher:
         Tensor
             Shape (..., n).
         """
+        require_instance("spectrum", spectrum, Spectrum)
         x = unit_vectors(x, self.directions.shape[-1] - 1)
         lifted = torch.cat([x, torch.ones_like(x[..., :1])], -1) / math.sqrt(2.0)
         ridge = power_series(

@@ -29,7 +29,13 @@ from scipy.special import eval_gegenbauer, roots_gegenbauer
 from torch import Tensor
 
 from ..activations import Activation, activation
-from ..arguments import require_int, require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_int,
+    require_positive_int,
+    require_tensor,
+)
 from ..kernels import hermite_coefficients, normal_rule
 
 __all__ = ["EigenvalueBounds", "Radii", "Spectrum", "power_series", "unit_vectors"]
@@ -43,6 +49,8 @@ def unit_vectors(x: Tensor, d: int | None = None) -> Tensor:
     TypeError, ValueError
         Otherwise.
     """
+    if d is not None:
+        require_positive_int("d", d)
     require_tensor("x", x, 2, last=d)
     if (x.norm(dim=-1) - 1).abs().max() > 1e-8:
         raise ValueError("x: the kernels need unit vectors; divide every input by its norm")
@@ -51,7 +59,9 @@ def unit_vectors(x: Tensor, d: int | None = None) -> Tensor:
 
 def power_series(c: Tensor, rho: Tensor) -> Tensor:
     r"""Return :math:`\sum_r c_r\, \varrho^r` for coefficients (R + 1,), entrywise in rho."""
-    out = torch.zeros_like(rho)
+    if require_tensor("c", c, 1).ndim != 1:
+        raise ValueError(f"c: expected one series, got shape {tuple(c.shape)}")
+    out = torch.zeros_like(require_tensor("rho", rho, 0))
     for value in c.flip(0):
         out = out * rho + value
     return out
@@ -101,6 +111,7 @@ class Spectrum:
     degree: int = 80
 
     def __post_init__(self) -> None:
+        require_positive_int("degree", self.degree)
         # K_1(x, x) = E[sigma(c)^2] + 2 E[sigma'(c)^2]: what the cut series lacks of it
         g, weights = normal_rule(401)
         sigma = activation(self.sigma)
@@ -253,7 +264,9 @@ class Spectrum:
         Radii
             The two limits, each of shape (...).
         """
-        require_tensor("y", y, 1, last=x.shape[-2])
+        require_tensor("y", y, 1, last=unit_vectors(x).shape[-2])
+        require_alike(x=x, y=y)
+        require_broadcast(x=x.shape[:-2], y=y.shape[:-1])
         k0, k1, k2 = (self.kernel(x, power=p) for p in range(3))
         c, least = _solve(k1, y), _solve(k0, y)
         flow = (c * (k2 @ c[..., None])[..., 0]).sum(-1)

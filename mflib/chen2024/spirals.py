@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from ..arguments import (
+    require_alike,
     require_batch,
     require_generator,
+    require_instance,
     require_number,
     require_positive_int,
     require_tensor,
@@ -155,8 +157,11 @@ def initial(
         W (batch..., width, 2), b (batch..., width, 1), V (batch..., 2, width), c
         (batch..., 2, 1), then W', b', V', c' of the head, with one output.
     """
+    require_instance("net", net, SpiralNet)
     require_generator(generator)
     batch = require_batch(batch)
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype: expected a floating-point dtype, got {dtype!r}")
     return [
         (
             (2 * torch.rand(*batch, a, b, generator=generator, dtype=torch.float64) - 1)
@@ -180,7 +185,12 @@ def _tanh_layers(net: SpiralNet, params: list[Tensor], x: Tensor) -> Tensor:
 
 
 def _checked(net: SpiralNet, params: list[Tensor], x: Tensor) -> None:
+    require_instance("net", net, SpiralNet)
     size = require_tensor("x", x, 3, last=2).shape[0]
+    if x.ndim != 3:
+        raise ValueError(f"x: expected shape (B, n, 2), got {tuple(x.shape)}")
+    for p in require_instance("params", params, list):
+        require_tensor("params", p, 3)
     shapes = [(size, a, b) for a, b, _ in _shapes(net)]
     if [tuple(p.shape) for p in params] != shapes:
         raise ValueError(
@@ -188,7 +198,7 @@ def _checked(net: SpiralNet, params: list[Tensor], x: Tensor) -> None:
             f"{size} samples of x; expected {shapes}"
         )
     for p in params:
-        require_tensor("params", p, 3)
+        require_alike(x=x, params=p)
 
 
 def predict(net: SpiralNet, params: list[Tensor], x: Tensor) -> Tensor:
@@ -312,7 +322,7 @@ def errors(net: SpiralNet, params: list[Tensor], x: Tensor, y: Tensor) -> Tensor
     Arguments as in :func:`predict`, with labels y of shape (B, n); returns shape
     (B,). An output of 0 is wrong.
     """
-    if require_tensor("y", y, 2).shape != x.shape[:2]:
+    if require_tensor("y", y, 2).shape != require_tensor("x", x, 3).shape[:2]:
         raise ValueError(f"y: shape {tuple(y.shape)}, expected {tuple(x.shape[:2])} as of x")
     return (predict(net, params, x) * y <= 0).double().mean(1)
 
@@ -374,11 +384,23 @@ def train_spirals(
     TypeError, ValueError
         If a size is impossible or `generator` is none.
     """
+    for n in require_instance("sizes", sizes, list):
+        require_positive_int("sizes", n)
     if not sizes:
         raise ValueError("sizes: is empty; name at least one sample size")
-    if seeds.dtype.is_floating_point or seeds.ndim != 1 or not (seeds >= 0).all():
+    require_positive_int("test", test)
+    require_instance("seeds", seeds, Tensor)
+    if (
+        seeds.numel() == 0
+        or seeds.dtype.is_floating_point
+        or seeds.ndim != 1
+        or not (seeds >= 0).all()
+    ):
         raise ValueError("seeds: expected integers from 0, shape (B,)")
-    require_tensor("scale", torch.as_tensor(scale, dtype=torch.float64), 0)
+    if not isinstance(scale, Tensor):
+        require_number("scale", scale)
+    elif require_tensor("scale", scale, 0).ndim and scale.shape != (len(seeds), 1, 1):
+        raise ValueError(f"scale: shape {tuple(scale.shape)}, expected ({len(seeds)}, 1, 1)")
     count, most, parts, starts = int(seeds.max()) + 1, max(sizes), [], []
     for n in sizes:
         x, y = two_spirals(n, generator, batch=(count,))

@@ -14,7 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_number,
+    require_tensor,
+)
 from ..gram import neuron_gram
 from ..ode import Trajectory
 from .magnus import propagator
@@ -27,10 +33,11 @@ KAPPA = 4.0 / (3.0 * math.sqrt(3.0))
 
 
 def _distance(w: Tensor | float) -> Tensor:
-    w = torch.as_tensor(w, dtype=torch.float64)
-    if not (torch.isfinite(w).all() and (w >= 0).all()):
+    if not isinstance(w, Tensor):
+        return torch.tensor(require_number("w", w, least=0), dtype=torch.float64)
+    if not (require_tensor("w", w, 0) >= 0).all():
         raise ValueError(f"w: expected finite distances W >= 0, got {w}")
-    return w
+    return w.double()
 
 
 def gram_modulus(omega: Tensor, w: Tensor | float) -> Tensor:
@@ -95,6 +102,11 @@ def state_sensitivity(net: ScaledResNet, theta: Tensor, trajectory: Trajectory) 
     Tensor
         Shape (..., n, d, d).
     """
+    require_instance("net", net, ScaledResNet)
+    require_instance("trajectory", trajectory, Trajectory)
+    layers = require_tensor("theta", theta, 3, last=net.encoder.k).shape[-3]
+    if trajectory.X.shape[-3] != layers + 1 or trajectory.stages.shape[-3] != 1:
+        raise ValueError(f"trajectory: is none of net.features for {layers} layers")
     q = propagator(net.encoder, trajectory)[..., 1:, :, :, :]
     z = trajectory.X[..., :-1, :, :].unsqueeze(-2).expand(q.shape)
     gram = neuron_gram(net.encoder, z, theta.unsqueeze(-3), q)
@@ -150,10 +162,14 @@ def gronwall_bounds(
     TypeError, ValueError
         If an argument is malformed or a distance is negative.
     """
+    require_instance("net", net, ScaledResNet)
     require_tensor("theta", theta, 3, last=net.encoder.k)
     require_tensor("omega", omega, 2, last=net.predictor.k)
     require_tensor("x", x, 2, last=net.dim)
-    w, alpha = _distance(w).unsqueeze(-1), net.scales(1)[0]
+    require_alike(x=x, theta=theta, omega=omega)
+    w, alpha = _distance(w), net.scales(1)[0]
+    require_broadcast(x=x.shape[:-2], theta=theta.shape[:-3], omega=omega.shape[:-2], w=w.shape)
+    w = w.unsqueeze(-1)
     u, v, _ = net.encoder.split(theta)
     u, v = u.norm(dim=-1), v.norm(dim=-1)
     a, head, _ = net.predictor.split(omega)

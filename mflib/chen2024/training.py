@@ -23,7 +23,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arguments import require_instance, require_positive_int, require_tensor
+from ..arguments import (
+    require_instance,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..kl import kl_from_ratio
 from ..ode import Pass
 from ..stepping import State, runge_kutta_step
@@ -125,6 +130,12 @@ class Run:
     outputs: Tensor
 
 
+def _step(name: str, h: Tensor | float) -> Tensor | float:
+    if isinstance(h, Tensor):
+        return require_tensor(name, h, 0)
+    return require_number(name, h)
+
+
 @dataclass(frozen=True)
 class TrainingFlow:
     r"""The gradient flow of both laws on fixed data, chen2024, eq. (8)-(12).
@@ -154,17 +165,22 @@ class TrainingFlow:
         require_instance("net", self.net, ScaledResNet)
         require_tensor("x", self.x, 2, last=self.net.dim)
         require_tensor("y", self.y, 1, last=self.x.shape[-2])
+        for name in ("laplacian", "radial"):
+            require_number(name, getattr(self, name))
 
     def backward(self, particles: Particles) -> Pass:
         """Return states, adjoints and residuals of the data, the field of the particles."""
+        require_instance("particles", particles, Particles)
         return self.net.backward(particles.theta, particles.omega, self.x, self.y)
 
     def predict(self, particles: Particles) -> Tensor:
         r"""Return :math:`f_{\tau,\nu}(x_i)`, shape (..., n)."""
+        require_instance("particles", particles, Particles)
         return self.net.predict(particles.theta, particles.omega, self.x)
 
     def loss(self, particles: Particles) -> Tensor:
         r"""Return :math:`\hat L = \frac1{2n}\sum_i (f(x_i) - y_i)^2`, shape (...)."""
+        require_instance("particles", particles, Particles)
         return self.net.loss(particles.theta, particles.omega, self.x, self.y)
 
     def velocity(self, particles: Particles, passed: Pass | None = None) -> Particles:
@@ -183,6 +199,7 @@ class TrainingFlow:
             Velocities :math:`-\nabla\Phi` and, if ratios are carried, rates
             :math:`\mathcal L\Phi`.
         """
+        require_instance("particles", particles, Particles)
         passed = self.backward(particles) if passed is None else passed
         theta, omega = particles.theta, particles.omega
         moves = self.net.velocity(theta, omega, passed)
@@ -206,7 +223,7 @@ class TrainingFlow:
         The flow is stiff: a step is stable only for
         :math:`h \beta^2 \lambda_{\max}(\alpha^2 G_1 + G_2)/n < 2.78`.
         """
-        return runge_kutta_step(self.velocity, particles, h)
+        return runge_kutta_step(self.velocity, particles, _step("h", h))
 
     def stages(self, particles: Particles, h: Tensor | float) -> tuple[Particles, list[Pass]]:
         """Advance by one step, and return the fields of its four stages too."""
@@ -216,12 +233,15 @@ class TrainingFlow:
             fields.append(self.backward(stage))
             return self.velocity(stage, fields[-1])
 
-        return runge_kutta_step(own, particles, h), fields
+        return runge_kutta_step(own, particles, _step("h", h)), fields
 
     def carry(self, points: Particles, h: Tensor | float, fields: Sequence[Pass]) -> Particles:
         """Move test points, which have no mass, through the fields of a step."""
+        if len(require_instance("fields", fields, Sequence)) != 4:
+            raise ValueError(f"fields: expected those of 4 stages, got {len(fields)}")
+        require_instance("points", points, Particles)
         velocities = [lambda at, field=field: self.velocity(at, field) for field in fields]
-        return runge_kutta_step(velocities, points, h)
+        return runge_kutta_step(velocities, points, _step("h", h))
 
     def gram(self, particles: Particles, passed: Pass | None = None) -> Tensor:
         r"""Return :math:`\alpha^2 G_1 + G_2`, shape (..., n, n)."""
@@ -262,14 +282,15 @@ class TrainingFlow:
             If the step violates the stability bound at any recorded time, `records` does
             not divide `steps`, the horizon is not positive or no ratios are carried.
         """
+        require_instance("particles", particles, Particles)
         require_positive_int("steps", steps)
         require_positive_int("records", records)
         if particles.omega_ratio is None:
             raise ValueError("particles: carry no ratios; begin with Particles.start")
         if steps % records:
             raise ValueError(f"records: {records} does not divide the {steps} steps")
-        h = torch.as_tensor(time, dtype=torch.float64) / steps
-        if not (torch.isfinite(h).all() and (h > 0).all()):
+        h = torch.as_tensor(_step("time", time), dtype=torch.float64) / steps
+        if not (h > 0).all():
             raise ValueError(f"time: expected positive horizons, got {time!r}")
         rows = [self._record(particles, h)]
         for step in range(1, steps + 1):

@@ -232,14 +232,16 @@ def train(
     require_instance("rule", rule, Rule)
     require_tensor("theta", theta, 2, last=problem.block.k)
     require_alike(problem=problem.x, theta=theta)
-    batch = problem.x.shape[:-2], problem.y.shape[:-1]
-    whole = require_broadcast(problem=torch.broadcast_shapes(*batch), theta=theta.shape[:-2])
+    batches = {
+        "problem": torch.broadcast_shapes(problem.x.shape[:-2], problem.y.shape[:-1]),
+        "theta": theta.shape[:-2],
+        "rate": require_tensor("rate", rate, 0).shape if isinstance(rate, Tensor) else (),
+    }
+    whole = require_broadcast(**batches)
     theta = theta.expand(*whole, *theta.shape[-2:])
     require_positive_int("steps", steps)
     require_number("time_step", time_step, above=0)
-    if isinstance(rate, Tensor):
-        require_broadcast(theta=whole, rate=require_tensor("rate", rate, 0).shape)
-    else:
+    if not isinstance(rate, Tensor):
         require_number("rate", rate)
     if rule.moves == "others":
         require_generator(generator)
@@ -255,6 +257,8 @@ def train(
             rho = LayeredMeasure(rho.theta, total.unsqueeze(-1) * rho.weights)
             passed = problem.backward(rho)
             losses.append(passed.loss)
+            if not passed.loss.isfinite().all():
+                raise ValueError("the loss overflows")
             if step == steps:
                 break
             network, total = _step(problem, network, total, rho, passed, rule, time_step, rate)

@@ -22,15 +22,14 @@ def bernstein(t: Tensor, layers: int) -> Tensor:
     Parameters
     ----------
     t : Tensor
-        Depths, shape (..., n).
+        Depths, shape (..., n); outside [0, 1] some of the values are negative.
     layers : int
         The number L, at most 1000; the polynomials have degree L - 1.
 
     Raises
     ------
     TypeError, ValueError
-        If a depth lies outside [0, 1] or `layers` is no such integer: beyond 1000 the
-        coefficients leave double precision.
+        If `layers` is no such integer: beyond 1000 the coefficients leave double precision.
     """
     _require(t, layers)
     m = layers - 1
@@ -41,8 +40,6 @@ def bernstein(t: Tensor, layers: int) -> Tensor:
 def _require(t: Tensor, layers: int) -> None:
     require_int("layers", layers, 1, 1000)
     require_tensor("t", t, 1)
-    if (t < 0).any() or (t > 1).any():
-        raise ValueError("t: a depth lies outside [0, 1]; clamp or rescale the depths")
 
 
 def _powers(t: Tensor, m: int) -> Tensor:

@@ -94,7 +94,8 @@ def lie_bracket(
     first, second : Tensor
         Shape (..., P) each; the derivative is first - second.
     """
-    require_instance("block", block, Block)
+    if require_instance("block", block, Block).d_out != block.d:
+        raise ValueError(f"block: maps dimension {block.d} to {block.d_out}; pass equal ones")
     for name, value in (("x", x), ("p", p)):
         require_tensor(name, value, 2, last=block.d)
     for name, value in (("theta", theta), ("probes", probes)):

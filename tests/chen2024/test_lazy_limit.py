@@ -145,13 +145,13 @@ def test_a_batch_equals_single_problems_and_labels_enter_squared():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="horizon: expected a positive"):
+    with pytest.raises(ValueError, match="horizon: expected a finite number > 0"):
         displacement_coefficients(torch.eye(3).double(), Y, 0.0)
     with pytest.raises(ValueError, match="gram: last dimension"):
         displacement_coefficients(torch.eye(2).double(), Y, 1.0)
     with pytest.raises(ValueError, match="omega: last dimension is 3"):
         predictor_constant(randn(4, 3), X, Y, 1.0)
-    with pytest.raises(ValueError, match="gram: is singular"):
+    with pytest.raises(ValueError, match="gram: the Gram matrix is singular"):
         displacement_coefficients(torch.diag(torch.tensor([0.0, 2, 1]).double()), Y, math.inf)
     with pytest.raises(ValueError, match="theta: last dimension is 3"):
         encoder_constant(randn(2, 4, 3), randn(8, 4), X, Y, 1.0)

@@ -145,7 +145,7 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="omega: last dimension"):
         gronwall_bounds(NET, theta, omega[..., :4], X, 0.1)
     for w in (-0.1, math.nan, torch.tensor([0.1, -0.1])):
-        with pytest.raises(ValueError, match="w: expected finite distances"):
+        with pytest.raises(ValueError, match="w: expected .*finite"):
             gronwall_bounds(NET, theta, omega, X, w)
-        with pytest.raises(ValueError, match="w: expected finite distances"):
+        with pytest.raises(ValueError, match="w: expected .*finite"):
             gram_modulus(omega, w)

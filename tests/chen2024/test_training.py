@@ -169,7 +169,7 @@ def test_a_step_beyond_the_stability_bound_is_refused():
         (lambda: training(y=Y[:3]), "y: last dimension"),
         (lambda: training(x=X / 0), "x: holds NaN"),
         (lambda: training(x=X[:, :2]), "x: last dimension"),
-        (lambda: training(beta=0.0), "beta: expected positive"),
+        (lambda: training(beta=0.0), "beta: expected a finite number > 0"),
         (lambda: training(torch.tensor([1.0, -1.0])), "alpha: expected positive"),
         (lambda: training().train(start(), 0.1, 5, 2), "records: 2 does not divide"),
         (lambda: training().train(start(), 0.1, 0), "steps"),

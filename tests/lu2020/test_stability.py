@@ -7,11 +7,11 @@ import torch
 from problems import DOUBLE, constant, generator, randn
 
 from mflib.blocks import MatrixBlock, NeuronBlock
+from mflib.lu2020.layered_transport import enclosure, layer_wasserstein
 from mflib.lu2020.stability import stability
 from mflib.measures import LayeredMeasure
 from mflib.ode import flow
 from mflib.sampling import gaussian_measure
-from mflib.transport import enclosure, layer_wasserstein
 
 LINE = MatrixBlock(1, "linear")
 TANH = MatrixBlock(3, "tanh")
