@@ -15,6 +15,7 @@ continuum enters only through the number of steps and of particles.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,9 +23,28 @@ from torch import Tensor
 from .arguments import require_positive_int, require_tensor
 from .blocks import Block
 from .measures import LayeredMeasure, Measure
-from .ode import METHODS, Adjoint, Trajectory, adjoint, flow
+from .ode import Pass, Trajectory, adjoint, flow, squared_loss
+from .stepping import METHODS, tableau
 
-__all__ = ["Problem"]
+__all__ = ["FirstVariation", "Problem"]
+
+
+class FirstVariation(NamedTuple):
+    r"""The loss and its first variation at the particles of a layered law.
+
+    Attributes
+    ----------
+    value : Tensor
+        :math:`\frac{\delta E}{\delta\rho}(\theta_{l,i}, t_l)`, shape (..., L, N).
+    gradient : Tensor
+        Its gradient in :math:`\theta`, shape (..., L, N, k).
+    loss : Tensor
+        :math:`E(\rho)`, shape (...).
+    """
+
+    value: Tensor
+    gradient: Tensor
+    loss: Tensor
 
 
 @dataclass(frozen=True)
@@ -70,6 +90,7 @@ class Problem:
         require_tensor("x", self.x, 2)
         require_tensor("y", self.y, 1)
         require_positive_int("steps", self.steps)
+        tableau(self.method)
         n, d1 = self.x.shape[-2:]
         if self.y.shape[-1] != n:
             raise ValueError(f"y: holds {self.y.shape[-1]} targets for n = {n} inputs x")
@@ -102,16 +123,19 @@ class Problem:
 
     def loss(self, rho: Measure) -> Tensor:
         r"""Return :math:`E(\rho)` (lu2020, eq. (2)), shape (...)."""
-        return 0.5 * (self.mass * self.residual(rho) ** 2).sum(-1)
+        return squared_loss(self.residual(rho), self.mass)
 
-    def adjoint(self, rho: Measure) -> tuple[Trajectory, Adjoint]:
-        r"""Return the trajectory and the adjoint :math:`p_\rho`, per input, without the mass.
+    def backward(self, rho: Measure) -> Pass:
+        r"""Return one forward and backward pass: states, adjoint and residual at the inputs.
 
-        The adjoint starts from :math:`p_\rho(x, 1) = (\langle w_1, X\rangle - y)\, w_1^\top`.
+        The adjoint :math:`p_\rho`, per input and without its mass, starts from
+        :math:`p_\rho(x, 1) = (\langle w_1, X\rangle - y)\, w_1^\top`. All states are kept;
+        what needs only the derivatives at the particles takes :meth:`first_variation`.
         """
         trajectory = self.flow(rho)
-        p1 = self._residual(trajectory).unsqueeze(-1) * self.readout
-        return trajectory, adjoint(self.block, trajectory, p1)
+        residual = self._residual(trajectory)
+        p1 = residual.unsqueeze(-1) * self.readout
+        return Pass(trajectory, adjoint(self.block, trajectory, p1), residual, self.mass)
 
     def adjoint_bound(self, rho: Measure) -> tuple[Tensor, Tensor]:
         r"""Return the adjoint's relative norm and the exponent that bounds it.
@@ -136,14 +160,15 @@ class Problem:
             Shapes (..., L+1); the ratio lies between exp(-exponent) and exp(exponent), up
             to the error of the one-step method.
         """
-        trajectory, costate = self.adjoint(rho)
+        passed = self.backward(rho)
+        trajectory = passed.trajectory
         slopes = self.block.jacobian(trajectory.stages, trajectory.theta)
         c = torch.linalg.matrix_norm(slopes, 2).amax((-1, -2, -3, -4))
         b = torch.tensor(METHODS[self.method].b, dtype=c.dtype)
         m = (trajectory.weights.sum(-1) * b).sum(-1) / self.steps
         beyond = m.flip(-1).cumsum(-1).flip(-1)
         beyond = torch.cat([beyond, torch.zeros_like(beyond[..., :1])], -1)
-        norm = (costate.p.square().sum(-1) * self.mass).sum(-1).sqrt()
+        norm = (passed.adjoint.p.square().sum(-1) * self.mass).sum(-1).sqrt()
         return norm / norm[..., -1:], c.unsqueeze(-1) * beyond
 
     def two_layer(self, rho: Measure) -> tuple[Problem, LayeredMeasure]:
@@ -193,7 +218,7 @@ class Problem:
             If `rho` has no loss that could be scaled.
         """
         residual = self.residual(rho)
-        now = 0.5 * (self.mass * residual**2).sum(-1)
+        now = squared_loss(residual, self.mass)
         if not (now > 0).all():
             raise ValueError("rho: has zero loss here, which cannot be scaled to another level")
         factor = (torch.as_tensor(loss, dtype=now.dtype) / now).sqrt().unsqueeze(-1)
@@ -223,12 +248,12 @@ class Problem:
             E by :math:`\epsilon/L` times this, to first order.
         """
         require_tensor("theta", theta, 2, last=self.block.k)
-        trajectory, costate = self.adjoint(rho)
         if theta.ndim < 3:
             theta = theta.unsqueeze(-3)
-        values = self.block.pairing(
-            trajectory.stages, theta.unsqueeze(-3), costate.stages
-        )
+        return self._values(self.backward(rho), theta.unsqueeze(-3))
+
+    def _values(self, passed: Pass, theta: Tensor) -> Tensor:
+        values = self.block.pairing(passed.trajectory.stages, theta, passed.adjoint.stages)
         return torch.einsum("...lsip,i->...lp", values, self.mass)
 
     def pairing(self, rho: Measure, nu: Measure) -> Tensor:
@@ -237,8 +262,8 @@ class Problem:
         It is the derivative of :math:`\lambda \mapsto E(\rho + \lambda(\nu - \rho))` at 0,
         exactly, for the discrete network; shape (...).
         """
-        trajectory, costate = self.adjoint(rho)
-        return self.pair(trajectory, costate.stages, nu)
+        passed = self.backward(rho)
+        return self.pair(passed.trajectory, passed.adjoint.stages, nu)
 
     def pair(self, trajectory: Trajectory, costates: Tensor, nu: Measure) -> Tensor:
         r"""Return :math:`\int p \cdot f \, d(\nu - \rho)` along given states and costates.
@@ -272,13 +297,43 @@ class Problem:
         The derivative of E by the particle itself is :math:`w_{l,i}/L` times this: the
         mean-field velocity is minus what is returned, whatever L and N.
         """
+        return self._gradient(self.backward(self._fitting(rho)))
+
+    def first_variation(
+        self, rho: LayeredMeasure, passed: Pass | None = None
+    ) -> FirstVariation:
+        r"""Return loss, functional derivative and its gradient at the particles themselves.
+
+        Parameters
+        ----------
+        rho : LayeredMeasure
+            One layer a step.
+        passed : Pass, optional
+            A pass of `rho`, if there is one already.
+
+        Returns
+        -------
+        FirstVariation
+
+        Raises
+        ------
+        ValueError
+            If the layers are not as many as the steps.
+        """
+        if passed is None:
+            passed = self.backward(self._fitting(rho))
+        value = self._values(passed, passed.trajectory.theta)
+        return FirstVariation(value, self._gradient(passed), passed.loss)
+
+    def _gradient(self, passed: Pass) -> Tensor:
+        states = passed.trajectory
+        grads = self.block.pairing_grad(
+            states.stages, states.theta, passed.adjoint.stages, self.mass)
+        return grads.sum(-3)
+
+    def _fitting(self, rho: LayeredMeasure) -> LayeredMeasure:
         if rho.layers != self.steps:
             raise ValueError(
                 f"rho: has {rho.layers} layers, the problem {self.steps} steps; use as many"
             )
-        trajectory, costate = self.adjoint(rho)
-        grads = self.block.pairing_grad(
-            trajectory.stages, trajectory.theta, costate.stages, self.mass
-        )
-        return grads.sum(-3)
-
+        return rho

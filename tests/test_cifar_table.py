@@ -12,7 +12,7 @@ from conftest import ROOT
 from scipy import stats
 
 from mflib.cifar import CifarError, bench, recipe, records, table
-from mflib.cifar.protocol import PAPER, protocol
+from mflib.cifar.recipe import PAPER, protocol
 from mflib.claims.intervals import LEVEL, mean_interval
 
 

@@ -350,7 +350,8 @@ def test_fresh_claims_are_not_run():
     ("call", "message"),
     [
         (lambda: Claim("", paper="p", where="w", kind="rate", statement="s"), "id"),
-        (lambda: Claim("X", paper="p", where="w", kind="guess", statement="s"), "kind.*guess"),
+        (lambda: Claim("X-1", paper="lu2020", where="w", kind="guess", statement="s"),
+         "kind.*guess"),
         (lambda: Identity("a", 0.0), "tolerance"),
         (lambda: Rate("a", math.nan), "slope"),
         (lambda: Rate("a", 1.0, statistic="max"), "statistic"),

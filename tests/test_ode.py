@@ -6,7 +6,8 @@ from problems import DOUBLE, generator, linear_growth, randn, rotation, tanh_flo
 
 from mflib.blocks import MatrixBlock, NeuronBlock
 from mflib.measures import CurveMeasure, LayeredMeasure, gaussian_measure, wave_measure
-from mflib.ode import METHODS, adjoint, flow
+from mflib.ode import adjoint, flow
+from mflib.stepping import METHODS
 
 
 def test_the_orders_are_those_of_the_textbooks():

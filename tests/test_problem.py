@@ -12,8 +12,8 @@ from mflib.measures import (
     mixture,
     wave_measure,
 )
-from mflib.ode import METHODS
 from mflib.problem import Problem
+from mflib.stepping import METHODS
 
 
 def problem(block=None, method="euler", steps=6, **kwargs):
@@ -112,7 +112,7 @@ def test_the_norm_of_the_adjoint_weighs_inputs_by_their_mass():
     mass = torch.tensor([0.7, 0.1, 0.05, 0.05, 0.04, 0.03, 0.03], dtype=DOUBLE)
     task, rho = problem(mass=mass), gaussian_measure(6, 4, 9, generator())
     ratio, _ = task.adjoint_bound(rho)
-    p = task.adjoint(rho)[1].p
+    p = task.backward(rho).adjoint.p
     norm = (mass * p[0].square().sum(-1)).sum().sqrt()
     torch.testing.assert_close(ratio[0], norm / (2 * task.loss(rho)).sqrt())
 
@@ -136,7 +136,7 @@ def test_the_two_layer_network_by_hand_and_its_adjoint_is_the_residual():
     every = rho.theta[1].reshape(-1, 3, 3)
     output = (task.x + torch.tanh(torch.einsum("jab,ib->ija", every, task.x)).mean(1))[:, 0]
     torch.testing.assert_close(flat.residual(same)[1], output - task.y)
-    costate = flat.adjoint(same)[1].p[1, -1]
+    costate = flat.backward(same).adjoint.p[1, -1]
     torch.testing.assert_close(costate[:, 0], output - task.y)
 
 

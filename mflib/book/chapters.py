@@ -7,13 +7,14 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from .. import provenance
+from ..claims import register
 
 __all__ = [
     "Chapter",
@@ -24,7 +25,6 @@ __all__ = [
     "is_fresh",
     "noted",
     "parameters",
-    "write",
 ]
 
 _VERSIONED = ("torch", "numpy", "scipy")
@@ -139,18 +139,20 @@ def _sources(cells: list[dict[str, Any]]) -> list[Path]:
     return sorted(files)
 
 
-def _version(package: str) -> str:
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return metadata.version(package)
-    return "none"
+def _rows(chapter: Chapter) -> list[register.Entry]:
+    """Return the rows of the register whose identifiers the chapter's code names."""
+    entries = register.read(register.find(chapter.path.parent))
+    code = "\n".join("".join(cell["source"]) for cell in _cells(chapter))
+    return [row for id, row in entries.items() if f'"{id}"' in code or f"'{id}'" in code]
 
 
 def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
     """Return a digest of everything a chapter's result depends on.
 
-    That is its code and prose, the mflib modules it imports, directly or not, the
-    committed records that they read (``book/records/X`` belongs to ``mflib.X.records``),
-    the parameters, and the versions of Python, torch, numpy and scipy.
+    That is its code and prose, the rows of the register that it names, the mflib modules
+    it imports, directly or not, the committed records that they read (``book/records/X``
+    belongs to ``mflib.X.records``), the parameters, and the versions of Python, torch, numpy
+    and scipy.
     """
     digest = hashlib.sha256(chapter.path.read_bytes())
     sources = _sources(_cells(chapter))
@@ -161,7 +163,8 @@ def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
     ]
     for file in [*sources, *records]:
         digest.update(file.name.encode() + file.read_bytes())
-    versions = [platform.python_version(), *(_version(p) for p in _VERSIONED)]
+    digest.update(json.dumps(_rows(chapter)).encode())
+    versions = provenance.versions(*_VERSIONED)
     digest.update(json.dumps([sorted(given.items()), versions]).encode())
     return digest.hexdigest()
 
@@ -183,10 +186,3 @@ def is_fresh(chapter: Chapter, out: Path, given: dict[str, Any] | None = None) -
         return False
     given = note.get("parameters", {}) if given is None else given
     return note.get("fingerprint") == fingerprint(chapter, given)
-
-
-def write(path: Path, text: str) -> None:
-    """Write to a temporary name, then rename: never a half-written file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)

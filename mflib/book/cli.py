@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import chapters, reruns, runner
+from .. import provenance
+from . import chapters, coverage, reruns, runner
 from . import ledger as books
 
 __all__ = ["main"]
@@ -107,36 +108,43 @@ def _ledger(root: Path, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(books.ledger(root, options.out), indent=1, ensure_ascii=False))
     elif not options.check:
-        _table(books.ledger(root, options.out)["claims"])
+        _table(books.ledger(root, options.out))
     if not options.check:
         return 0
     lines = books.problems(root, options.out)
     for line in lines:
         print(line, file=sys.stderr)
     if not lines:
-        count = len(books.ledger(root, options.out)["claims"])
-        print(f"{count} claims: every verdict as expected, every control flipped", file=sys.stderr)
+        book = books.ledger(root, options.out)
+        print(f"{coverage.counted(book['claims'], book['planned'])} claims measured: "
+              "every verdict as expected, every control flipped", file=sys.stderr)
     return 1 if lines else 0
 
 
-def _table(claims: list[dict[str, Any]]) -> None:
+def _table(book: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from ..claims import card
 
     table = Table("", "claim", "verdict", "predicted", "measured", "controls", "chapter")
-    for claim in claims:
-        sign, word, _ = card.badge(claim)
-        flipped = sum(c["flipped"] for c in claim["controls"])
-        shown = claim["checks"][:1] or [None]
-        table.add_row(
-            sign, claim["id"], word,
-            card.predicted(shown[0]) if shown[0] else "",
-            card.measured(shown[0]) if shown[0] else "",
-            f"{flipped}/{len(claim['controls'])} flipped", claim["notebook"],
-        )
-    Console(highlight=False).print(table)
+    for paper, (claims, waiting) in coverage.by_paper(book["claims"], book["planned"]).items():
+        table.add_section()
+        table.add_row("", paper, coverage.counted(claims, waiting), style="bold")
+        for claim in [*claims, *waiting]:
+            sign, word, _ = card.badge(claim)
+            flipped = sum(c["flipped"] for c in claim["controls"])
+            shown = claim["checks"][:1] or [None]
+            table.add_row(
+                sign, claim["id"], word,
+                card.predicted(shown[0]) if shown[0] else "",
+                card.measured(shown[0]) if shown[0] else "",
+                f"{flipped}/{len(claim['controls'])} flipped" if claim["checks"] else "",
+                claim["notebook"],
+            )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{coverage.counted(book['claims'], book['planned'])} claims measured")
 
 
 def _reruns(root: Path, options: argparse.Namespace) -> int:
@@ -144,8 +152,7 @@ def _reruns(root: Path, options: argparse.Namespace) -> int:
     text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     if options.record:
         try:
-            options.record.parent.mkdir(parents=True, exist_ok=True)
-            chapters.write(options.record, text)
+            provenance.write(options.record, text)
         except OSError as error:
             raise chapters.ChapterError(
                 f"{options.record}: cannot be written ({error.strerror}); choose another file"

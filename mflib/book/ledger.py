@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
+from .. import provenance
 from ..claims import SCHEMA
-from . import chapters
+from . import chapters, coverage
 
-__all__ = ["claims_of", "commit", "ledger", "problems"]
+__all__ = ["claims_of", "ledger", "problems"]
 
 
 def claims_of(notebook: Path) -> list[dict[str, Any]]:
@@ -42,19 +42,6 @@ def claims_of(notebook: Path) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def commit(root: Path) -> str | None:
-    """Return the checkout's commit, with ``+dirty`` where it is changed; None without git."""
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def ledger(root: Path, out: Path | None = None) -> dict[str, Any]:
     """Return the ledger as plain data: schema, commit and all claims.
 
@@ -68,7 +55,8 @@ def ledger(root: Path, out: Path | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{"schema": 1, "commit": ..., "claims": [...]}``, chapters in order.
+        ``{"schema": 1, "commit": ..., "claims": [...], "planned": [...]}``, chapters in
+        order; planned is what the register holds and no chapter carries.
     """
     out = Path(out) if out else root / "_build" / "chapters"
     claims = []
@@ -76,14 +64,16 @@ def ledger(root: Path, out: Path | None = None) -> dict[str, Any]:
         executed = out / f"{chapter.name}.ipynb"
         if executed.is_file():
             claims += claims_of(executed)
-    return {"schema": SCHEMA, "commit": commit(root), "claims": claims}
+    return {"schema": SCHEMA, "commit": provenance.commit(root), "claims": claims,
+            "planned": coverage.planned(root, claims)}
 
 
 def problems(root: Path, out: Path | None = None) -> list[str]:
     """Return what is wrong with the ledger, one line each; empty if all is well.
 
     A verdict that differs from the expected one, a control that did not flip, an
-    identifier given twice, a chapter that is missing, failed or stale, or without claims.
+    identifier given twice, a chapter that is missing, failed or stale, without claims, or
+    without one that the register gives it.
     """
     out = Path(out) if out else root / "_build" / "chapters"
     lines, seen = [], {}
@@ -99,6 +89,7 @@ def problems(root: Path, out: Path | None = None) -> list[str]:
         claims = claims_of(executed)
         if not claims:
             lines.append(f"{chapter.name}: carries no claim")
+        lines += coverage.lacking(root, chapter.name, claims)
         for claim in claims:
             name = claim["id"]
             if name in seen:

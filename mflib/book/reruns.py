@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .. import provenance
 from ..claims import SCHEMA
 from . import chapters
 from . import ledger as books
@@ -59,7 +60,7 @@ def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
     names = list(dict.fromkeys(id for found in ledgers for id in found))
     return {
         "schema": SCHEMA,
-        "commit": books.commit(root),
+        "commit": provenance.commit(root),
         "versions": next(iter(first.values()))["versions"] if first else {},
         "runs": runs,
         "claims": [_over(first[id], [found.get(id) for found in ledgers]) for id in names],

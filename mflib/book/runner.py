@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..provenance import write
 from .chapters import (
     Chapter,
     ChapterError,
@@ -22,7 +23,6 @@ from .chapters import (
     is_fresh,
     noted,
     parameters,
-    write,
 )
 
 __all__ = ["Result", "run"]

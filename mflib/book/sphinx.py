@@ -20,7 +20,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
 from ..claims import card
-from . import chapters, reruns, runner
+from . import chapters, coverage, reruns, runner
 from . import ledger as books
 
 __all__ = ["setup"]
@@ -98,37 +98,51 @@ class _ClaimsDirective(Directive):
         return [_Shown(table="claims", paper=self.arguments[0])]
 
 
-def _ledger_html(claims: list[dict[str, Any]], link: Any) -> str:
-    rows = []
-    for claim in claims:
-        sign, word, colour = card.badge(claim)
-        checks = "".join(
-            f"<div>{card.mathematics(c['name'])}: "
-            f"<b>{card.mathematics(card.predicted(c))}</b></div>"
-            f"<div>{card.mathematics(card.measured(c))}</div>"
-            for c in claim["checks"])
-        controls = "".join(
-            f"<div>{'✓' if c['flipped'] else '✗'} {card.mathematics(c['name'])}</div>"
-            for c in claim["controls"])
-        rows.append(
-            f'<tr class="mf-{colour}"><td data-label="verdict"><span class="mf-badge">'
-            f"{sign} {word}</span></td>"
-            f'<td data-label="claim"><a href="{link(claim)}">{html.escape(claim["id"])}</a></td>'
-            f'<td data-label="statement">{card.mathematics(claim["statement"])}'
-            f'<div class="mf-where">{html.escape(claim["paper"])}, '
-            f"{card.mathematics(claim['where'])}; {claim['kind']}</div></td>"
-            f'<td data-label="predicted, and measured [99.9 %]"><div class="mf-pairs">'
-            f"{checks}</div></td>"
-            f'<td data-label="controls that flipped ✓">{controls or "–"}</td></tr>'
+def _ledger_html(claims: list[dict[str, Any]], waiting: list[dict[str, Any]], link: Any) -> str:
+    bodies = []
+    for paper, (measured, planned) in coverage.by_paper(claims, waiting).items():
+        rows = "".join(_ledger_row(claim, link(claim)) for claim in measured)
+        rows += "".join(_ledger_row(claim, None) for claim in planned)
+        bodies.append(
+            f'<tbody><tr class="mf-group"><th colspan="5">{html.escape(paper)}: '
+            f"{coverage.counted(measured, planned)} claims measured</th></tr>{rows}</tbody>"
         )
     return (
         '<div class="mf-ledger tex2jax_process">'
+        f"<p><b>{coverage.counted(claims, waiting)}</b> claims measured; "
+        "the others are planned and shown as <i>not run</i>.</p>"
         '<p><label>Show only rows with <input type="search" id="mf-filter" '
         'placeholder="refuted, lu2020, rate ..."></label> <span id="mf-count"></span></p>'
-        '<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>'
+        "<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>"
         '<th><span class="mf-pairs"><span>predicted</span><span>measured [99.9 %]</span></span>'
-        "</th><th>controls</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f"</th><th>controls</th></tr></thead>{''.join(bodies)}</table></div>"
+    )
+
+
+def _ledger_row(claim: dict[str, Any], address: str | None) -> str:
+    sign, word, colour = card.badge(claim)
+    checks = "".join(
+        f"<div>{card.mathematics(c['name'])}: "
+        f"<b>{card.mathematics(card.predicted(c))}</b></div>"
+        f"<div>{card.mathematics(card.measured(c))}</div>"
+        for c in claim["checks"]
+    )
+    controls = "".join(
+        f"<div>{'✓' if c['flipped'] else '✗'} {card.mathematics(c['name'])}</div>"
+        for c in claim["controls"]
+    )
+    name = html.escape(claim["id"])
+    if address:
+        name = f'<a href="{html.escape(address)}">{name}</a>'
+    return (
+        f'<tr class="mf-{colour}"><td data-label="verdict"><span class="mf-badge">'
+        f'{sign} {word}</span></td><td data-label="claim">{name}</td>'
+        f'<td data-label="statement">{card.mathematics(claim["statement"])}'
+        f'<div class="mf-where">{html.escape(claim["paper"])}, '
+        f"{card.mathematics(claim['where'])}; {html.escape(claim['kind'])}</div></td>"
+        f'<td data-label="predicted, and measured [99.9 %]"><div class="mf-pairs">'
+        f"{checks}</div></td>"
+        f'<td data-label="controls that flipped ✓">{controls or "–"}</td></tr>'
     )
 
 
@@ -219,16 +233,17 @@ def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         page = app.builder.get_relative_uri(docname, name(claim))
         return f"{page}#claim-{claim['id'].lower()}"
 
-    claims = books.ledger(_root(app))["claims"]
+    book = books.ledger(_root(app))
+    claims, waiting = book["claims"], book["planned"]
     claims.sort(key=lambda claim: place.get(name(claim), len(place)))  # as the book goes
     for node in shown:
         if node["table"] == "claims":
             mine = [claim for claim in claims if claim["paper"] == node["paper"]]
             table = _claims_html(mine, link, lambda c: app.env.titles[f"notebooks/{c}"].astext())
         elif node["table"] == "ledger":
-            table = _ledger_html(claims, link)
+            table = _ledger_html(claims, waiting, link)
         else:
-            table = _verdicts_html(claims)
+            table = _verdicts_html([*claims, *waiting])
         node.replace_self(nodes.raw("", table, format="html"))
 
 

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from ..blocks import Block
-from ..ode import METHODS, Trajectory
+from ..ode import Trajectory
+from ..stepping import METHODS
 
 __all__ = ["jacobians", "magnus", "propagator"]
 

@@ -23,9 +23,9 @@ from ..activations import Activation
 from ..arguments import require_generator, require_positive_int, require_tensor
 from ..blocks import NeuronBlock
 from ..measures import LayeredMeasure
-from ..ode import Adjoint, Trajectory, adjoint, flow
+from ..ode import Pass, Trajectory, adjoint, flow
 
-__all__ = ["Backward", "ScaledResNet", "initial_particles"]
+__all__ = ["ScaledResNet", "initial_particles"]
 
 
 def initial_particles(
@@ -89,25 +89,6 @@ def initial_particles(
 
 
 @dataclass(frozen=True)
-class Backward:
-    r"""Everything one forward and backward pass knows.
-
-    Attributes
-    ----------
-    trajectory : Trajectory
-        The states Z.
-    costate : Adjoint
-        :math:`p_\nu`, from :math:`p_\nu(x,1) = \int \nabla_z h\, d\tau`.
-    residual : Tensor
-        :math:`b_i = f(x_i) - y_i`, shape (..., n).
-    """
-
-    trajectory: Trajectory
-    costate: Adjoint
-    residual: Tensor
-
-
-@dataclass(frozen=True)
 class ScaledResNet:
     r"""The network of chen2024, eq. (2)-(6), with free scalings.
 
@@ -151,20 +132,20 @@ class ScaledResNet:
 
     def loss(self, theta: Tensor, omega: Tensor, x: Tensor, y: Tensor) -> Tensor:
         r"""Return :math:`\hat L = \frac1{2n} \sum_i (f(x_i) - y_i)^2`, shape (...)."""
-        return 0.5 * ((self.predict(theta, omega, x) - y) ** 2).mean(-1)
+        return 0.5 * (self.predict(theta, omega, x) - y).square().mean(-1)
 
-    def backward(self, theta: Tensor, omega: Tensor, x: Tensor, y: Tensor) -> Backward:
-        r"""Return states, adjoint (eq. (15), (16)) and residuals of one pass."""
+    def backward(self, theta: Tensor, omega: Tensor, x: Tensor, y: Tensor) -> Pass:
+        r"""Return states, adjoint (eq. (15), (16), from :math:`\int \nabla_z h\, d\tau`) and residuals."""
         trajectory = self.features(theta, x)
         z = trajectory.X[..., -1, :, :]
         uniform = torch.full(omega.shape[-2:-1], 1.0 / omega.shape[-2], dtype=z.dtype)
         ones = torch.ones_like(z[..., :1])
         p1 = self.predictor.vjp(z, omega, uniform, ones)
-        return Backward(
+        return Pass(
             trajectory, adjoint(self.encoder, trajectory, p1), self.head(omega, z) - y
         )
 
-    def encoder_derivative(self, state: Backward, probes: Tensor) -> Tensor:
+    def encoder_derivative(self, state: Pass, probes: Tensor) -> Tensor:
         r"""Return :math:`\delta\hat L/\delta\nu` at probes, eq. (14).
 
         .. math::
@@ -175,7 +156,7 @@ class ScaledResNet:
 
         Parameters
         ----------
-        state : Backward
+        state : Pass
             From :meth:`backward`.
         probes : Tensor
             Shape (..., L, P, 2d+1), or (P, 2d+1) for the same in all layers.
@@ -187,12 +168,12 @@ class ScaledResNet:
         """
         if probes.ndim < 3:
             probes = probes.unsqueeze(-3)
-        z, p = state.trajectory.stages[..., 0, :, :], state.costate.stages[..., 0, :, :]
+        z, p = state.trajectory.stages[..., 0, :, :], state.adjoint.stages[..., 0, :, :]
         values = self.encoder.pairing(z, probes, p)
         mass = self.alpha * self.beta * state.residual / state.residual.shape[-1]
         return torch.einsum("...lip,...i->...lp", values, mass)
 
-    def predictor_derivative(self, state: Backward, probes: Tensor) -> Tensor:
+    def predictor_derivative(self, state: Pass, probes: Tensor) -> Tensor:
         r"""Return :math:`\frac{\delta\hat L}{\delta\tau}(\omega) = \frac\beta n \sum_i b_i h(Z_i, \omega)`.
 
         `probes` of shape (..., P, d+2); returns shape (..., P) (eq. (11)).
@@ -204,7 +185,7 @@ class ScaledResNet:
 
     def velocity(
         self, theta: Tensor, omega: Tensor, x: Tensor, y: Tensor,
-        state: Backward | None = None,
+        state: Pass | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""Return the training velocity of every particle, eq. (8)-(12).
 
@@ -222,7 +203,7 @@ class ScaledResNet:
             Shapes (..., L, M, 2d+1) and (..., K, d+2).
         x, y : Tensor
             Shapes (..., n, d) and (..., n).
-        state : Backward, optional
+        state : Pass, optional
             A pass at the same particles, if there is one already.
 
         Returns
@@ -236,7 +217,7 @@ class ScaledResNet:
         mass = self.beta / n * state.residual
         dtheta = self.encoder.pairing_grad(
             state.trajectory.stages[..., 0, :, :], theta,
-            state.costate.stages[..., 0, :, :], self.alpha * mass.unsqueeze(-2),
+            state.adjoint.stages[..., 0, :, :], self.alpha * mass.unsqueeze(-2),
         )
         z = state.trajectory.X[..., -1, :, :]
         domega = self.predictor.pairing_grad(z, omega, torch.ones_like(z[..., :1]), mass)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import platform
 import time
-from importlib import metadata
 from typing import Any
 
-from . import card
+from .. import provenance
+from . import card, register
 from .checks import (
     INCONCLUSIVE,
     NOT_RUN,
@@ -39,22 +38,21 @@ KINDS: dict[str, str | None] = {
 _instances = itertools.count()
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 class Claim:
     r"""A statement of a paper, with its predictions stated before anything is measured.
 
     Parameters
     ----------
     id : str
-        The claim's identifier, for instance ``LU-T2``.
+        The claim's identifier in the register ``book/claims.csv``, for instance ``LU-T2``:
+        paper, place, kind and sentence come from there. An identifier that begins with
+        ``X-`` is a reader's own, and the four texts are given here.
+    seed : int, optional
+        The chapter's seed.
+    device : str
+        Where it was measured.
     paper : str
-        The bib key.
+        The bib key (of an ``X-`` claim, as are the next three).
     where : str
         Where in the paper.
     kind : {"identity", "rate", "bound", "limit", "counterexample", "reproduction"}
@@ -62,15 +60,12 @@ class Claim:
         is expected to be refuted.
     statement : str
         One sentence; LaTeX between dollar signs.
-    seed : int, optional
-        The chapter's seed.
-    device : str
-        Where it was measured.
 
     Raises
     ------
     ClaimError
-        If an argument is missing or the kind is unknown.
+        If the identifier, paper or kind is unknown, a text is missing, or a text is given
+        that the register holds.
 
     Notes
     -----
@@ -83,23 +78,20 @@ class Claim:
         self,
         id: str,
         *,
-        paper: str,
-        where: str,
-        kind: str,
-        statement: str,
         seed: int | None = None,
         device: str = "cpu",
+        paper: str | None = None,
+        where: str | None = None,
+        kind: str | None = None,
+        statement: str | None = None,
     ) -> None:
-        given = {"id": id, "paper": paper, "where": where, "statement": statement}
-        for name, value in given.items():
-            if not isinstance(value, str) or not value.strip():
-                raise ClaimError(f"{name}: a claim needs a non-empty text, got {value!r}")
-        if kind not in KINDS:
-            raise ClaimError(f"kind: {kind!r} is none of {', '.join(KINDS)}")
-        self.id, self.paper, self.where, self.kind = id, paper, where, kind
-        self.statement = " ".join(statement.split())
+        row = register.look_up(id, paper, where, kind, statement)
+        if row.kind not in KINDS:
+            raise ClaimError(f"kind: {row.kind!r} is none of {', '.join(KINDS)}")
+        self.id, self.paper, self.where, self.kind = row.id, row.paper, row.where, row.kind
+        self.statement = row.statement
         self.seed, self.device = seed, device
-        self.expected = KINDS[kind]
+        self.expected = KINDS[row.kind]
         self.checks: list[Check] = []
         self._began = time.perf_counter()
         self._seconds = 0.0
@@ -196,10 +188,7 @@ class Claim:
             "seed": self.seed,
             "seconds": round(self._seconds, 3),
             "device": self.device,
-            "versions": {
-                "python": platform.python_version(),
-                **{p: _version(p) for p in ("torch", "numpy", "scipy")},
-            },
+            "versions": provenance.versions("torch", "numpy", "scipy"),
         })
 
     def __repr__(self) -> str:

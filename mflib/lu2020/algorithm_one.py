@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..arguments import require_generator, require_positive_int, require_tensor
 from ..measures import LayeredMeasure
-from ..ode import Adjoint, Trajectory
+from ..ode import Pass
 from ..problem import Problem
 from .sorted_network import SortedNetwork, depth_velocity, require_fit
 
@@ -122,17 +122,16 @@ def _step(
     problem: Problem,
     network: SortedNetwork,
     total: Tensor,
-    passed: tuple[Trajectory, Adjoint],
+    rho: LayeredMeasure,
+    passed: Pass,
     rule: Rule,
     time_step: float,
     rate: Tensor,
 ) -> tuple[SortedNetwork, Tensor]:
     """Return the blocks, not yet sorted, and the total time after one step."""
-    states, costate = passed
-    at = states.stages, states.theta
-    phi = problem.block.pairing(*at, costate.stages)[..., 0, :, 0] @ problem.mass
-    slope = problem.block.pairing_grad(*at, costate.stages, problem.mass)[..., 0, 0, :]
-    theta = network.theta - time_step * states.weights[..., 0] * slope
+    first = problem.first_variation(rho, passed)
+    phi = first.value.squeeze(-1)
+    theta = network.theta - time_step * rho.weights * first.gradient.squeeze(-2)
     tau, mass, reach = network.tau, network.mass, time_step * rate
     if rule.steps == "scalar":
         total = (total - reach * phi.mean(-1, keepdim=True)).clamp(min=0.0)
@@ -229,12 +228,11 @@ def train(
         try:
             rho = network.measure()
             rho = LayeredMeasure(rho.theta, total.unsqueeze(-1) * rho.weights)
-            passed = problem.adjoint(rho)
-            residual = passed[0].X[..., -1, :, :] @ problem.readout - problem.y
-            losses.append(0.5 * (problem.mass * residual**2).sum(-1))
+            passed = problem.backward(rho)
+            losses.append(passed.loss)
             if step == steps:
                 break
-            network, total = _step(problem, network, total, passed, rule, time_step, rate)
+            network, total = _step(problem, network, total, rho, passed, rule, time_step, rate)
         except ValueError as error:  # every argument was checked above
             raise ValueError(
                 f"time_step: training with {time_step:g} left the finite numbers at step "

@@ -86,8 +86,8 @@ def descent_direction(
         raise ValueError("features: fewer than inputs; the target cannot be met")
     if not 0 <= layer < rho.layers:
         raise ValueError(f"layer: {layer} is none of the {rho.layers} layers")
-    trajectory, costate = problem.adjoint(rho)
-    X, p = trajectory.X[..., layer, :, :], costate.p[..., layer + 1, :, :]
+    passed = problem.backward(rho)
+    X, p = passed.states[..., layer, :, :], passed.costates[..., layer, :, :]
     theta, weights = rho.theta[..., layer, :, :], rho.weights[..., layer, :]
     target = block.field(X, theta, weights / weights.sum(-1, keepdim=True)) - p
     d, batch = block.d, X.shape[:-2]
@@ -145,8 +145,8 @@ def pair_along(
     Tensor
         Shape (...).
     """
-    trajectory, costate = problem.adjoint(rho)
-    X, p = trajectory.stages[..., 0, :, :], costate.stages[..., 0, :, :]
+    passed = problem.backward(rho)
+    X, p = passed.states, passed.costates
     own = rho.weights / rho.depth_density.unsqueeze(-1)
     change = -problem.block.field(X, rho.theta, own)
     change = change + problem.block.field(

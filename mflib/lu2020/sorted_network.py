@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..arguments import require_tensor
 from ..measures import LayeredMeasure
-from ..ode import Adjoint, Trajectory
+from ..ode import Pass
 from ..problem import Problem
 
 __all__ = [
@@ -138,8 +138,7 @@ def derivative_at_blocks(problem: Problem, network: SortedNetwork) -> Tensor:
     :math:`\Phi_l = \partial E/\partial h_l = \mathbb E\, p^{l+1} f(X^l, \theta^l)`.
     """
     require_fit(problem, network)
-    rho = network.measure()
-    return problem.derivative(rho, rho.theta).squeeze(-1)
+    return problem.first_variation(network.measure()).value.squeeze(-1)
 
 
 def stamp_gradient(problem: Problem, network: SortedNetwork) -> Tensor:
@@ -208,7 +207,7 @@ def at_crossing(network: SortedNetwork, place: int) -> tuple[SortedNetwork, Sort
 def commutators(
     problem: Problem,
     network: SortedNetwork,
-    passed: tuple[Trajectory, Adjoint] | None = None,
+    passed: Pass | None = None,
 ) -> Tensor:
     r"""Return how the loss answers when neighbours change places, per product of masses.
 
@@ -226,7 +225,7 @@ def commutators(
         The regression problem, Euler steps, as many as blocks.
     network : SortedNetwork
         At least two blocks.
-    passed : tuple of Trajectory and Adjoint, optional
+    passed : Pass, optional
         A forward and backward pass of the network, if there is one already.
 
     Returns
@@ -237,21 +236,22 @@ def commutators(
     """
     require_fit(problem, network, least=2)
     rho = network.measure()
-    states, costate = problem.adjoint(rho) if passed is None else passed
+    passed = problem.backward(rho) if passed is None else passed
     f, h = problem.block.value, 1.0 / rho.layers
-    X, theta = states.X[..., :-2, :, :], rho.theta
+    X, theta = passed.states[..., :-1, :, :], rho.theta
     first, second = theta[..., :-1, :, :], theta[..., 1:, :, :]
     early, late = f(X, first)[..., 0, :], f(X, second)[..., 0, :]
     in_order = early + f(X + h * early, second)[..., 0, :]
     exchanged = late + f(X + h * late, first)[..., 0, :]
     change = (exchanged - in_order) / h
-    return torch.einsum("...lid,...lid,i->...l", costate.p[..., 2:, :, :], change, problem.mass)
+    p = passed.costates[..., 1:, :, :]  # at the end of the second block
+    return torch.einsum("...lid,...lid,i->...l", p, change, problem.mass)
 
 
 def depth_velocity(
     problem: Problem,
     network: SortedNetwork,
-    passed: tuple[Trajectory, Adjoint] | None = None,
+    passed: Pass | None = None,
 ) -> Tensor:
     r"""Return the velocity in depth that flow (14) of lu2020 gives to each block.
 
@@ -270,7 +270,7 @@ def depth_velocity(
         The regression problem, Euler steps, as many as blocks.
     network : SortedNetwork
         At least two blocks, with masses.
-    passed : tuple of Trajectory and Adjoint, optional
+    passed : Pass, optional
         A forward and backward pass of the network, if there is one already.
 
     Returns

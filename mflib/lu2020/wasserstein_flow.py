@@ -23,6 +23,7 @@ flow at every L and n. As L grows all of it converges to the mean field, at orde
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,10 +31,13 @@ from torch import Tensor
 from ..arguments import require_tensor
 from ..blocks import Block, NeuronBlock
 from ..measures import LayeredMeasure
+from ..ode import Pass
 from ..problem import Problem
+from ..stepping import State
 from .bernstein import bernstein, bernstein_slope
 
 __all__ = [
+    "ParticleGradient",
     "Particles",
     "Velocity",
     "WassersteinFlow",
@@ -92,8 +96,11 @@ def lie_bracket(
 
 
 @dataclass(frozen=True)
-class Particles:
+class Particles(State):
     r"""Particles :math:`(\theta_i, t_i)` of mass 1/n each.
+
+    The sum with a displacement stops at the boundary t = 0 and t = 1; the difference of two
+    is a displacement, a :class:`Velocity` without loss.
 
     Parameters
     ----------
@@ -108,6 +115,7 @@ class Particles:
         If an argument is malformed or a depth lies outside [0, 1].
     """
 
+    inner: ClassVar[dict[str, int]] = {"theta": 2, "t": 1}
     theta: Tensor
     t: Tensor
 
@@ -122,40 +130,42 @@ class Particles:
         if bool((self.t < 0).any()) or bool((self.t > 1).any()):
             raise ValueError("t: a depth lies outside [0, 1]; clamp or rescale the depths")
 
-    def moved(self, h: Tensor | float, velocity: Velocity) -> Particles:
-        """Return the particles after `h` times a velocity, stopped at the boundary."""
-        h = torch.as_tensor(h, dtype=self.t.dtype)[..., None]
-        return Particles(
-            self.theta + h.unsqueeze(-1) * velocity.theta,
-            (self.t + h * velocity.t).clamp(0.0, 1.0),
-        )
+    def __add__(self, move: Velocity) -> Particles:
+        return Particles(self.theta + move.theta, (self.t + move.t).clamp(0.0, 1.0))
 
-    def __getitem__(self, index: Tensor | int) -> Particles:
-        """Return the members `index` of the first batch dimension."""
-        return Particles(self.theta[index], self.t[index])
+    def __sub__(self, other: Particles) -> Velocity:
+        return Velocity(self.theta - other.theta, self.t - other.t)
 
 
 @dataclass(frozen=True)
-class Velocity:
+class Velocity(State):
     r"""Minus the gradient of :math:`\frac{\delta E}{\delta\rho}` at the particles.
 
     Attributes
     ----------
     theta, t : Tensor
         Shapes (..., n, k) and (..., n).
-    loss : Tensor
-        :math:`E` where the velocity was taken, shape (...).
+    loss : Tensor, optional
+        :math:`E` where the velocity was taken, shape (...); None for a sum or a multiple.
     """
 
+    inner: ClassVar[dict[str, int]] = {"theta": 2, "t": 1}
     theta: Tensor
     t: Tensor
-    loss: Tensor
+    loss: Tensor | None = None
 
     @property
     def dissipation(self) -> Tensor:
         r"""The parts :math:`\frac1n\sum_i |\dot\theta_i|^2, \frac1n\sum_i \dot t_i^2`, (..., 2)."""
         theta = self.theta.square().sum(-1).mean(-1)
         return torch.stack([theta, self.t.square().mean(-1)], -1)
+
+
+class ParticleGradient(NamedTuple):
+    """The gradient of the functional derivative at the particles: (..., n, k) and (..., n)."""
+
+    theta: Tensor
+    t: Tensor
 
 
 @dataclass(frozen=True)
@@ -190,31 +200,30 @@ class WassersteinFlow:
         r"""Return :math:`E`, shape (...)."""
         return self.problem.loss(self.measure(particles))
 
-    def passes(self, particles: Particles) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Return :math:`X^l`, :math:`p^{l+1}`, both (..., L, n, d), and the loss (...)."""
-        trajectory, costate = self.problem.adjoint(self.measure(particles))
-        residual = trajectory.X[..., -1, :, :] @ self.problem.readout - self.problem.y
-        loss = 0.5 * (self.problem.mass * residual**2).sum(-1)
-        return trajectory.stages[..., 0, :, :], costate.stages[..., 0, :, :], loss
+    def backward(self, particles: Particles) -> Pass:
+        r"""Return one forward and backward pass: :math:`X^l`, :math:`p^{l+1}`, residual and loss."""
+        return self.problem.backward(self.measure(particles))
 
     def derivative(self, particles: Particles, probes: Particles) -> Tensor:
         r"""Return :math:`\frac{\delta E}{\delta\rho}(\theta, t)` at probes, shape (..., P)."""
-        X, p, _ = self.passes(particles)
-        values = self.problem.block.pairing(X, probes.theta.unsqueeze(-3), p)
-        values = torch.einsum("...lij,i->...lj", values, self.problem.mass)
+        values = self.problem.derivative(self.measure(particles), probes.theta.unsqueeze(-3))
         return (bernstein(probes.t, self.problem.steps) * values).sum(-2)
 
-    def gradient(
-        self, particles: Particles, X: Tensor, p: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _slopes(self, particles: Particles, passed: Pass | None) -> tuple[Tensor, Tensor, Tensor]:
+        first, layers = self.problem.first_variation(
+            self.measure(particles), passed), self.problem.steps
+        theta = (bernstein(particles.t, layers).unsqueeze(-1) * first.gradient).sum(-3)
+        return theta, (bernstein_slope(particles.t, layers) * first.value).sum(-2), first.loss
+
+    def gradient(self, particles: Particles, passed: Pass | None = None) -> ParticleGradient:
         r"""Return :math:`\nabla_\theta` and :math:`\partial_t` of the derivative at the particles.
 
         Parameters
         ----------
         particles : Particles
             Where.
-        X, p : Tensor
-            States and adjoints of :meth:`passes`.
+        passed : Pass, optional
+            A pass to use instead of :meth:`backward`'s own.
 
         Returns
         -------
@@ -222,13 +231,7 @@ class WassersteinFlow:
             Shapes (..., n, k) and (..., n): n times the derivative of the network's
             loss by the particle.
         """
-        block, mass, layers = self.problem.block, self.problem.mass, self.problem.steps
-        theta = particles.theta.unsqueeze(-3)
-        values = torch.einsum("...lij,i->...lj", block.pairing(X, theta, p), mass)
-        slopes = block.pairing_grad(X, theta, p, mass)
-        b = bernstein(particles.t, layers)
-        by_theta = (b.unsqueeze(-1) * slopes).sum(-3)
-        return by_theta, (bernstein_slope(particles.t, layers) * values).sum(-2)
+        return ParticleGradient(*self._slopes(particles, passed)[:2])
 
     def velocity(self, particles: Particles) -> Velocity:
         r"""Return the particles' velocity; at t = 0 and 1, to rounding, its outward part is dropped.
@@ -236,8 +239,7 @@ class WassersteinFlow:
         A particle that rounding took off the boundary cannot move outward either, and
         would be counted as dissipating.
         """
-        X, p, loss = self.passes(particles)
-        theta, t = self.gradient(particles, X, p)
+        theta, t, loss = self._slopes(particles, None)
         low, high = particles.t <= _ROUNDING, particles.t >= 1.0 - _ROUNDING
         outward = low & (t > 0) | high & (t < 0)
         return Velocity(-theta, -torch.where(outward, 0.0, t), loss)
@@ -264,7 +266,8 @@ class WassersteinFlow:
         block, layers = self.problem.block, self.problem.steps
         if layers < 2:
             raise ValueError("problem: one layer has no neighbour; pass steps=2 or more")
-        X, p, _ = self.passes(particles)
+        passed = self.backward(particles)
+        X, p = passed.states, passed.costates
         rho, theta = self.measure(particles), probes.theta.unsqueeze(-3)
         low, high, p = X[..., :-1, :, :], X[..., 1:, :, :], p[..., 1:, :, :]
         first = block.pairing(high, theta, p) - block.pairing(low, theta, p)
@@ -309,6 +312,6 @@ class WassersteinFlow:
         if not isinstance(block, NeuronBlock):
             raise TypeError("problem: needs a NeuronBlock, which is homogeneous in u")
         require_tensor("probes", probes, 2, last=block.k)
-        X, p, _ = self.passes(particles)
-        slopes = block.pairing_grad(X, probes, p, self.problem.mass)
+        passed = self.backward(particles)
+        slopes = block.pairing_grad(passed.states, probes, passed.costates, self.problem.mass)
         return slopes[..., : block.d_out].norm(dim=-1)

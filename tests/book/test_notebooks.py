@@ -36,7 +36,7 @@ def test_the_code_of_a_figure_is_folded_behind_it(cells):
 def test_cells_are_short_and_narrow(cells):
     for cell in code(cells):
         lines = "".join(cell["source"]).splitlines()
-        assert len(lines) <= 20, lines[0]
+        assert len(lines) <= 30, lines[0]
         for line in lines:
             assert len(line) <= 79, line
 
@@ -99,5 +99,6 @@ def test_the_library_never_imports_a_notebook_and_claims_no_mathematics():
         imported = chapters._imported(file.read_text("utf-8"))
         assert not any("notebooks" in name for name in imported)
         if file.parent.name == "claims":
-            names = {n for n in re.findall(r"^from \.+(\w*)", file.read_text(), re.M) if n}
-            assert names <= {"checks", "rules", "claim", "card", "intervals"}
+            inside = chapters._imported(file.read_text("utf-8"), ("mflib", "claims"))
+            for name in inside - {"mflib"}:
+                assert name.startswith(("mflib.claims", "mflib.provenance")), name

@@ -13,6 +13,8 @@ import urllib.request
 import pytest
 from conftest import ROOT
 
+from mflib.claims import register
+
 SITE = ROOT / "_build" / "html"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
@@ -155,18 +157,29 @@ def test_every_claim_of_the_ledger_leads_to_its_place(tab, address):
 
 def test_the_ledger_filters_and_sorts(tab, address):
     tab.visit(f"{address}/book/ledger.html")
-    rows = "[...document.querySelectorAll('.mf-ledger tbody tr')].filter(r => !r.hidden)"
+    rows = ("[...document.querySelectorAll('.mf-ledger tbody tr:not(.mf-group)')]"
+            ".filter(r => !r.hidden)")
     every = tab.run(f"{rows}.length")
     tab.run("{const f = document.getElementById('mf-filter'); f.value = 'LU-T2r';"
             "f.dispatchEvent(new Event('input'));}")
     assert tab.run(f"{rows}.length") == 1 < every
     tab.run("{const f = document.getElementById('mf-filter'); f.value = '';"
             "f.dispatchEvent(new Event('input'));}")
-    names = f"{rows}.map(r => r.cells[1].textContent)"
+    papers = ("[...document.querySelectorAll('.mf-ledger tbody')].map(b => [...b.rows]"
+              ".slice(1).map(r => r.cells[1].textContent))")
     tab.run("document.querySelectorAll('.mf-ledger th')[1].click()")
-    first = tab.run(names)
+    first = tab.run(papers)
     tab.run("document.querySelectorAll('.mf-ledger th')[1].click()")
-    assert tab.run(names) == first[::-1] and sorted(first)[0] == min(first)
+    assert tab.run(papers) == [names[::-1] for names in first]
+    assert all(sorted(names)[0] == min(names) for names in first)
+
+
+def test_the_ledger_groups_by_paper_and_shows_what_is_planned(tab, address):
+    tab.visit(f"{address}/book/ledger.html")
+    heads = tab.run("[...document.querySelectorAll('.mf-group')].map(r => r.textContent)")
+    assert all(" claims measured" in head and " of " in head for head in heads)
+    assert {head.split(":")[0] for head in heads} == {
+        row.paper for row in register.read(ROOT / "book" / "claims.csv").values()}
 
 
 def test_search_finds_a_claim(tab, address):

@@ -27,7 +27,7 @@ def test_the_network_is_the_recursion_of_the_paper():
 def test_a_symmetrised_start_has_mean_field_initial_values():
     theta, omega = particles(symmetrised=True)
     state = NET.backward(theta, omega, X, Y)
-    assert state.costate.p.abs().max() < 1e-15
+    assert state.adjoint.p.abs().max() < 1e-15
     torch.testing.assert_close(state.residual, -Y)
     torch.testing.assert_close(state.trajectory.X[-1], X)
     assert gram_encoder(NET, theta, state).abs().max() < 1e-15

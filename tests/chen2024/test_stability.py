@@ -81,7 +81,7 @@ def test_states_and_adjoints_stay_below_the_bounds_in_every_layer(w):
         v = v / displacement_norm(v, 2)[:, None, None, None]
         after = NET.backward(theta + w * v, omega, X, Y)
         dz = (after.trajectory.X - before.trajectory.X).norm(dim=-1).amax(-2)
-        dp = (after.costate.p - before.costate.p).norm(dim=-1).amax(-2)
+        dp = (after.adjoint.p - before.adjoint.p).norm(dim=-1).amax(-2)
         assert (dz <= state).all() and (dp <= costate).all()
 
 
@@ -100,7 +100,7 @@ def test_the_bounds_are_attained_in_a_limit():
     y = torch.zeros(1, dtype=DOUBLE)
     v, slope = worst_direction(lambda t: net.features(t, x).X[-1, 0], theta, 2)
     assert float(slope * w / state) == pytest.approx(1, abs=0.03)
-    v, slope = worst_direction(lambda t: net.backward(t, omega, x, y).costate.p[0, 0], theta, 2)
+    v, slope = worst_direction(lambda t: net.backward(t, omega, x, y).adjoint.p[0, 0], theta, 2)
     assert float(slope * w / costate) == pytest.approx(1, abs=0.05)
     assert float(slope * w) <= float(costate)
 
@@ -110,7 +110,7 @@ def test_the_head_s_curvature_is_attained_by_a_steep_head():
     steep = 200.0  # and a bias that puts the head where tanh bends most
     omega = torch.tensor([[1.0, steep, 0, math.atanh(1 / math.sqrt(3)) - steep]], dtype=DOUBLE)
     y = torch.zeros(1, dtype=DOUBLE)
-    _, slope = worst_direction(lambda t: net.backward(t, omega, x, y).costate.p[0, 0], theta, 2)
+    _, slope = worst_direction(lambda t: net.backward(t, omega, x, y).adjoint.p[0, 0], theta, 2)
     _, costate = gronwall_bounds(net, theta, omega, x, 1e-9)
     assert float(slope * 1e-9 / costate) == pytest.approx(1, abs=0.03)
 

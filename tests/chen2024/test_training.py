@@ -38,7 +38,7 @@ def test_velocities_outputs_and_gram_matrix_are_those_of_the_scaled_network():
     field = flow.field(cloud)
     torch.testing.assert_close(field.z, state.trajectory.X[-1])
     torch.testing.assert_close(field.states, state.trajectory.X[:-1])
-    torch.testing.assert_close(field.costates, state.costate.p[1:])
+    torch.testing.assert_close(field.costates, state.adjoint.p[1:])
     gram = ALPHA**2 * gram_encoder(net, cloud.theta, state)
     gram = gram + gram_predictor(net, cloud.omega, state)
     torch.testing.assert_close(flow.gram(cloud), gram)

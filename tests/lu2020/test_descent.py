@@ -24,7 +24,7 @@ def test_the_pairing_at_one_layer_is_minus_the_squared_adjoint():
     direction = descent_direction(TASK, RHO, 10, generator())
     phi = torch.zeros(L, dtype=DOUBLE)
     phi[10] = L
-    p = TASK.adjoint(RHO)[1].p[11]
+    p = TASK.backward(RHO).adjoint.p[11]
     assert float(pair_along(TASK, RHO, direction, phi)) == pytest.approx(
         -float(p.square().sum(-1).mean()), rel=1e-8)
 
@@ -57,16 +57,16 @@ def test_a_layer_of_another_mass_is_divided_by_it():
     direction = descent_direction(TASK, heavy, 10, generator())
     phi = torch.zeros(L, dtype=DOUBLE)
     phi[10] = L
-    p = TASK.adjoint(heavy)[1].p[11]
+    p = TASK.backward(heavy).adjoint.p[11]
     assert float(pair_along(TASK, heavy, direction, phi)) == pytest.approx(
         -float(p.square().sum(-1).mean()), rel=1e-8)
 
 
 def test_the_misfit_is_relative_and_of_order_one_when_neurons_cannot_meet_the_target():
     direction = descent_direction(TASK, RHO, 10, generator(), features=6)
-    trajectory, costate = TASK.adjoint(RHO)
-    X = trajectory.X[10]
-    target = BLOCK.field(X, RHO.theta[10], RHO.weights[10]) - costate.p[11]
+    passed = TASK.backward(RHO)
+    X = passed.states[10]
+    target = BLOCK.field(X, RHO.theta[10], RHO.weights[10]) - passed.costates[10]
     reached = BLOCK.field(X, direction.theta, direction.weights)
     expected = float((reached - target).norm() / target.norm())
     assert float(direction.misfit) == pytest.approx(expected, rel=1e-3, abs=1e-12)

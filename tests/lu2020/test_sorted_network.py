@@ -102,7 +102,7 @@ def test_the_velocity_weighs_both_neighbours_by_their_steps():
         by_place[l] = -(h[l + 1] * B[l] - h[l - 1] * B[l - 1]) / (h[l + 1] + h[l - 1])
     velocity = depth_velocity(TASK, net)
     torch.testing.assert_close(velocity[net.order], by_place)
-    passed = TASK.adjoint(net.measure())
+    passed = TASK.backward(net.measure())
     torch.testing.assert_close(depth_velocity(TASK, net, passed), velocity)
 
 

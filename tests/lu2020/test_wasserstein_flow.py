@@ -116,7 +116,8 @@ def test_one_linear_particle_multiplies_by_the_product_over_the_layers():
 
 
 def test_the_passes_hold_the_states_the_adjoints_and_the_loss():
-    X, p, loss = FLOW.passes(CLOUD)
+    passed = FLOW.backward(CLOUD)
+    X, p, loss = passed.states, passed.costates, passed.loss
     assert X.shape == p.shape == (L, 5, 2)
     torch.testing.assert_close(X[0], FLOW.problem.x, **TIGHT)
     torch.testing.assert_close(loss, network(CLOUD.theta, CLOUD.t), **TIGHT)
@@ -137,14 +138,13 @@ def test_the_velocity_is_minus_n_times_backpropagation():
     torch.testing.assert_close(velocity.theta, -N * theta.grad, **TIGHT)
     torch.testing.assert_close(velocity.t, -N * t.grad, **TIGHT)
     torch.testing.assert_close(velocity.loss, loss.detach(), **TIGHT)
-    X, p, _ = FLOW.passes(CLOUD)
-    for part, grad in zip(FLOW.gradient(CLOUD, X, p), (theta.grad, t.grad), strict=True):
+    for part, grad in zip(FLOW.gradient(CLOUD), (theta.grad, t.grad), strict=True):
         torch.testing.assert_close(part, N * grad, **TIGHT)
 
 
 def test_the_loss_falls_at_the_rate_of_the_dissipation():
     velocity, r = FLOW.velocity(CLOUD), 1e-6
-    slope = (FLOW.loss(CLOUD.moved(r, velocity)) - FLOW.loss(CLOUD.moved(-r, velocity))) / (2 * r)
+    slope = (FLOW.loss(CLOUD + velocity * r) - FLOW.loss(CLOUD + velocity * -r)) / (2 * r)
     torch.testing.assert_close(slope, -velocity.dissipation.sum(), rtol=1e-6, atol=1e-9)
 
 
@@ -167,8 +167,7 @@ def test_the_derivative_is_what_a_little_mass_changes():
 def test_the_gradient_at_the_particles_is_the_gradient_of_the_derivative():
     theta, t = CLOUD.theta.clone().requires_grad_(), CLOUD.t.clone().requires_grad_()
     FLOW.derivative(CLOUD, Particles(theta, t)).sum().backward()
-    X, p, _ = FLOW.passes(CLOUD)
-    by_theta, by_t = FLOW.gradient(CLOUD, X, p)
+    by_theta, by_t = FLOW.gradient(CLOUD)
     torch.testing.assert_close(by_theta, theta.grad, rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(by_t, t.grad, rtol=1e-11, atol=1e-12)
 
@@ -229,7 +228,8 @@ def test_the_discrete_bracket_tends_to_the_lie_bracket_at_order_one():
         cloud = Particles(theta.repeat(4 * layers, 1), t.repeat_interleave(3))
         flow = WassersteinFlow(Problem(
             MatrixBlock(2, "tanh"), randn(5, 2), randn(5, seed=1), mass=MASS, steps=layers))
-        X, p, _ = flow.passes(cloud)
+        passed = flow.backward(cloud)
+        X, p = passed.states, passed.costates
         at = layers // 2
         limit = lie_bracket(flow.problem.block, X[at], p[at], theta,
                             torch.full((3,), 1 / 3, dtype=DOUBLE), C, MASS)
@@ -285,21 +285,20 @@ def test_a_batch_equals_its_members_and_data_without_a_batch_are_shared():
 def test_a_step_moves_by_h_and_stops_at_the_boundary():
     cloud = Particles(column(1.0, 2.0, 3.0)[:, None], column(0.1, 0.5, 0.9))
     velocity = Velocity(column(10, 20, 30)[:, None], column(-2.0, 1.0, 2.0), column(0)[0])
-    end = cloud.moved(0.1, velocity)
+    end = cloud + velocity * 0.1
     torch.testing.assert_close(end.theta[:, 0], column(2.0, 4.0, 6.0), **TIGHT)
     torch.testing.assert_close(end.t, column(0.0, 0.6, 1.0), **TIGHT)
     assert end.t[0] == 0 and end.t[2] == 1
-    torch.testing.assert_close(cloud.moved(-0.1, velocity).t, column(0.3, 0.4, 0.7), **TIGHT)
+    torch.testing.assert_close((cloud + velocity * -0.1).t, column(0.3, 0.4, 0.7), **TIGHT)
 
 
 def test_every_member_of_a_batch_moves_by_its_own_h():
     cloud = Particles(randn(2, 3, 5), torch.full((2, 3), 0.5, dtype=DOUBLE))
     velocity = Velocity(randn(2, 3, 5, seed=1), 0.1 * randn(2, 3, seed=2), column(0, 0))
     h = column(0.1, 0.7)
-    end = cloud.moved(h, velocity)
+    end = cloud + velocity * h
     for i in range(2):
-        one = cloud[i].moved(
-            float(h[i]), Velocity(velocity.theta[i], velocity.t[i], velocity.loss[i]))
+        one = cloud[i] + velocity[i] * float(h[i])
         torch.testing.assert_close(end[i].theta, one.theta, **TIGHT)
         torch.testing.assert_close(end[i].t, one.t, **TIGHT)
 
@@ -307,8 +306,7 @@ def test_every_member_of_a_batch_moves_by_its_own_h():
 @pytest.mark.parametrize("edge", [0.0, 1e-16, 1.0 - 2**-53, 1.0])
 def test_at_the_boundary_the_outward_velocity_is_dropped(edge):
     cloud = Particles(CLOUD.theta, torch.full_like(CLOUD.t, edge))
-    X, p, _ = FLOW.passes(cloud)
-    free, held = -FLOW.gradient(cloud, X, p)[1], FLOW.velocity(cloud).t
+    free, held = -FLOW.gradient(cloud).t, FLOW.velocity(cloud).t
     inward = free > 0 if edge < 0.5 else free < 0
     assert inward.any() and not inward.all()
     torch.testing.assert_close(held, torch.where(inward, free, 0.0), **TIGHT)
@@ -319,9 +317,9 @@ def test_the_steepest_neuron_is_found_by_trying_directions():
     turn = torch.linspace(0, 2 * math.pi, 2001, dtype=DOUBLE)[:, None, None]
     u = torch.cat([turn.cos(), turn.sin()], -1).expand(-1, 3, -1)
     tried = torch.cat([u, probes[:, 2:].expand(2001, -1, -1)], -1)
-    X, p, _ = FLOW.passes(CLOUD)
-    values = torch.einsum("lij,i->lj", BLOCK.pairing(X, tried.reshape(1, -1, BLOCK.k), p),
-                          MASS).reshape(L, 2001, 3)
+    passed = FLOW.backward(CLOUD)
+    pairs = BLOCK.pairing(passed.states, tried.reshape(1, -1, BLOCK.k), passed.costates)
+    values = torch.einsum("lij,i->lj", pairs, MASS).reshape(L, 2001, 3)
     steepest = FLOW.steepest(CLOUD, probes)
     torch.testing.assert_close(steepest, -values.amin(1), rtol=1e-5, atol=1e-9)
     other = torch.cat([9 * probes[:, :2], probes[:, 2:]], -1)

@@ -5,19 +5,18 @@ import dataclasses
 
 import pytest
 import torch
-from cifar_files import random_store
+from cifar_files import PlainNetwork, copy_parameters, random_store
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mflib.cifar import CifarError, recipe, records, train
+from mflib.cifar import CifarError, graphs, recipe, records, training
+from mflib.cifar.algorithm_one import RULES, steps
 from mflib.cifar.architectures import residual
-from mflib.cifar.meanfield import METHODS, steps
-from mflib.cifar.nets import Network
-from mflib.cifar.plain import PlainNetwork, copy_parameters
-from mflib.cifar.runner import advance
-from mflib.cifar.train import Run
+from mflib.cifar.executor import advance
+from mflib.cifar.networks import Network
+from mflib.cifar.training import Run
 
-NET = Network(residual("toy", (3, 3), (4, 8), 10, size=8))
+NET = Network(residual("toy", (3, 3), (8, 16), 10, size=8))
 
 
 def make(how="mean-field", seed=0, store=None, net=NET, **changes):
@@ -37,7 +36,7 @@ def finish(run):
 def same(a, b):
     assert a.history == b.history
     return all(
-        getattr(a, name).detach().equal(getattr(b, name).detach()) for name in train._TENSORS
+        getattr(a, name).detach().equal(getattr(b, name).detach()) for name in training.STATE
     )
 
 
@@ -49,7 +48,7 @@ def test_steps_equal_torch_sgd_on_modules_over_two_epochs():
     for epoch in range(4):
         for group in sgd.param_groups:
             group["lr"] = 0.1 * 0.1 ** sum(epoch >= e for e in (2, 3))
-        run._begin_epoch()
+        run.begin_epoch()
         for start in range(0, 50, 16):
             part = slice(start, min(start + 16, 50))
             index = run.order[part]
@@ -66,7 +65,7 @@ def test_steps_equal_torch_sgd_on_modules_over_two_epochs():
 
 
 def test_the_test_error_counts_every_test_image_once():
-    run = make("frozen-order", store=random_store(50, tests=530))
+    run = make("free-steps", store=random_store(50, tests=530))
     with torch.no_grad():
         run.tau.add_(torch.rand(5, generator=torch.Generator().manual_seed(1)))
     while not run.at_end:
@@ -99,24 +98,24 @@ def test_pairs_share_initialisation_and_data_order():
     assert not make("vanilla", seed=1).theta.equal(vanilla.theta)
 
 
-@pytest.mark.parametrize("how", METHODS)
+@pytest.mark.parametrize("how", RULES)
 def test_every_method_trains_and_writes_plain_json(how, tmp_path):
     run = finish(make(how))
     record = records.describe(run)
     assert run.status == "finished" and record["final"]["test_error"] is not None
-    assert len(record["epochs"]) == 3 and record["reduced"]
+    assert len(record["epochs"]) == 3 and run.cfg.protocol is None
     assert run.history[-1]["loss"] < run.history[0]["loss"]
     records.write_record(tmp_path, record)
-    assert records.read_records(tmp_path)[0] == record
+    assert records.read_records(tmp_path)[0] == record | {"protocol": None}
     frozen = how == "vanilla"
     assert (record["final"]["tau"] is None) == frozen
     assert record["shuffled"]["draws"] == 3
 
 
 def test_depths_go_down_their_gradient_with_momentum_and_without_decay():
-    run = make("frozen-order")
+    run = make("free-steps")
     tau, speed = run.tau.detach().clone(), torch.zeros(5)
-    run._begin_epoch()
+    run.begin_epoch()
     for start in (0, 16):
         index = run.order[start : start + 16]
         x = run.store.batch(
@@ -133,15 +132,17 @@ def test_depths_go_down_their_gradient_with_momentum_and_without_decay():
 
 
 def test_decay_and_rate_of_tau_follow_the_method():
-    runs = {how: make(how) for how in ("mean-field", "wd-tau", "tau-lr0.1", "tau-lr10")}
+    changed = ("stamps-decay", "stamps-rate-0.1", "stamps-rate-10")
+    runs = {how: make(how) for how in ("mean-field", *changed)}
     start = runs["mean-field"].tau.detach().clone()
     for run in runs.values():
         run.step()
     moved = {how: run.tau.detach() - start for how, run in runs.items()}
-    torch.testing.assert_close(moved["tau-lr0.1"], 0.1 * moved["mean-field"], atol=1e-6, rtol=0)
-    torch.testing.assert_close(moved["tau-lr10"], 10 * moved["mean-field"], atol=1e-5, rtol=0)
+    for factor, atol in ((0.1, 1e-6), (10, 1e-5)):
+        torch.testing.assert_close(
+            moved[f"stamps-rate-{factor}"], factor * moved["mean-field"], atol=atol, rtol=0)
     torch.testing.assert_close(
-        moved["wd-tau"] - moved["mean-field"], -0.1 * 1e-4 * start, atol=1e-6, rtol=0)
+        moved["stamps-decay"] - moved["mean-field"], -0.1 * 1e-4 * start, atol=1e-6, rtol=0)
 
 
 def test_a_block_takes_parameters_momentum_and_statistics_along():
@@ -154,7 +155,7 @@ def test_a_block_takes_parameters_momentum_and_statistics_along():
     with torch.no_grad():  # exchange the depths of the first two blocks of stage 0
         run.tau[:2] = run.tau[:2].flip(0)
         run.tau_momentum[:2] = run.tau_momentum[:2].flip(0)
-    train.reorder(run.how, run.tau, [run.tau_momentum], run._rows(), run.movable)
+    training.rearrange(run.how, run.tau, [run.tau_momentum], run.rows(), run.movable)
     for name, part in vectors.items():
         now, old = getattr(run, name).detach(), before[name]
         assert now[part].view(blocks, -1).equal(old[part].view(blocks, -1)[[1, 0, 2]])
@@ -167,7 +168,7 @@ def test_a_block_takes_parameters_momentum_and_statistics_along():
 
 def test_a_step_hands_the_momentum_of_tau_to_the_sort(monkeypatch):
     run, seen = make("mean-field"), []
-    monkeypatch.setattr(train, "reorder", lambda how, tau, follow, *rest: seen.append(follow))
+    monkeypatch.setattr(training, "rearrange", lambda how, tau, follow, *rest: seen.append(follow))
     run.step()
     assert seen[0][0] is run.tau_momentum
 
@@ -183,7 +184,7 @@ def test_reorderings_are_counted_and_blocks_remember_their_numbers():
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 6])
-@pytest.mark.parametrize("how", ["mean-field", "random-reorder"])
+@pytest.mark.parametrize("how", ["mean-field", "others-move"])
 def test_resumed_at_any_step_it_ends_with_the_same_bits(how, stop_at, tmp_path):
     whole = finish(make(how, rate=1.0))
     part = make(how, rate=1.0)
@@ -191,9 +192,9 @@ def test_resumed_at_any_step_it_ends_with_the_same_bits(how, stop_at, tmp_path):
         part.step()
         if part.at_end:
             part.close_epoch(part.errors())
-    records.save_checkpoint(tmp_path, part.cfg, part.state())
+    records.save_checkpoint(tmp_path, part)
     resumed = make(how, rate=1.0)
-    resumed.restore(records.load_checkpoint(tmp_path, resumed.cfg))
+    assert records.load_checkpoint(tmp_path, resumed)
     assert same(finish(resumed), whole)
 
 
@@ -204,7 +205,7 @@ def test_runs_advanced_together_equal_runs_alone():
     assert advance(together, finish=recorded.append)
     assert recorded == together
     for run in together:
-        assert same(run, finish(make(run.cfg.method, run.cfg.seed, store)))
+        assert same(run, finish(make(run.cfg.rule, run.cfg.seed, store)))
 
 
 def test_a_stop_saves_every_unfinished_run():
@@ -250,13 +251,13 @@ class Devices(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("how", METHODS)
+@pytest.mark.parametrize("how", RULES)
 def test_a_step_stays_on_its_device_and_needs_no_value_on_the_host(how, precision):
     """As a graph demands: a meta tensor has no value, item() or a branch would raise."""
     run = make(how, precision=precision)
-    run._begin_epoch()
+    run.begin_epoch()
     store = {"_pixels", "labels", "_scale", "_shift", "_line"}
-    mine = {*train._TENSORS, "order", "crop", "flip", "scores", "rate", "_line"}
+    mine = {*training.STATE, "order", "crop", "flip", "scores", "rate", "_line"}
     for holder, names in ((run, mine), (run.store, store)):
         for name in names:
             t = getattr(holder, name)
@@ -264,7 +265,7 @@ def test_a_step_stays_on_its_device_and_needs_no_value_on_the_host(how, precisio
                 shell = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta")
                 setattr(holder, name, shell.requires_grad_(t.requires_grad))
     with Devices("meta") as seen:
-        run._step(16)
+        run.eager(16)
     assert seen.operations > 100 and seen.strangers == []
 
 
@@ -274,7 +275,7 @@ def test_capture_leaves_the_state_alone_and_replays_each_batch_size(monkeypatch)
 
     class Graph:
         def replay(self):
-            self.run._step(self.size)
+            self.run.eager(self.size)
 
         def pool(self):
             return "pool"
@@ -288,7 +289,7 @@ def test_capture_leaves_the_state_alone_and_replays_each_batch_size(monkeypatch)
         def synchronize(self):
             pass
 
-    cuda = train.torch.cuda
+    cuda = torch.cuda
     monkeypatch.setattr(cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(cuda, "graph", capture)
     monkeypatch.setattr(cuda, "synchronize", lambda *a: None)
@@ -296,15 +297,15 @@ def test_capture_leaves_the_state_alone_and_replays_each_batch_size(monkeypatch)
     monkeypatch.setattr(cuda, "current_stream", lambda *a: Stream())
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     run = make("T1", rate=1.0)
-    run.stream = Stream()
-    real = run._capture
+    run.stream, run.act = Stream(), graphs.Graphs(run)
+    real = run.act.capture
 
     def remember(size):
         graph = real(size)
         graph.run, graph.size = run, size
         return graph
 
-    run._capture = remember
+    run.act.capture = remember
     finish(run)
     assert captured == [None, "pool"]  # batches of 16, then of 2, from one pool
     assert same(run, finish(make("T1", rate=1.0)))
@@ -312,27 +313,29 @@ def test_capture_leaves_the_state_alone_and_replays_each_batch_size(monkeypatch)
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("how", ["vanilla", "T1", "random-reorder", "bracket"])
+@pytest.mark.parametrize("how", ["vanilla", "T1", "others-move", "flow"])
 def test_on_a_gpu_graphs_equal_plain_steps_and_resume_to_the_same_bits(how, precision):
-    from mflib.cifar.runner import pick_device
+    from mflib.cifar.executor import pick_device
 
     store = random_store(device=pick_device("cuda"))
-    graphs = finish(make(how, store=store, precision=precision))
-    plain = make(how, store=store, precision=precision)
-    plain.stream = None  # the same function, called as it is
-    assert same(graphs, finish(plain))
+    captured = make(how, store=store, precision=precision)
+    graphs.use_graphs(captured)
+    finish(captured)
+    plain = make(how, store=store, precision=precision)  # the same function, called as it is
+    assert same(captured, finish(plain))
     part = make(how, store=store, precision=precision)
     for _ in range(3):
         part.step()
     resumed = make(how, store=store, precision=precision)
+    graphs.use_graphs(resumed)
     resumed.restore(part.state())
-    assert same(finish(resumed), graphs)
+    assert same(finish(resumed), captured)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("how", ["vanilla", "T1", "bracket"])
+@pytest.mark.parametrize("how", ["vanilla", "T1", "flow"])
 def test_on_a_gpu_a_step_equals_the_step_on_the_cpu(how):
-    from mflib.cifar.runner import pick_device
+    from mflib.cifar.executor import pick_device
 
     ours, theirs = make(how, store=random_store(device=pick_device("cuda"))), make(how)
     ours.step(), theirs.step()
@@ -381,11 +384,17 @@ def test_weights_that_are_not_finite_at_the_end_are_a_divergence():
     assert run.history[-1]["loss"] is not None
 
 
-def test_a_record_names_every_device_that_advanced_the_run(monkeypatch):
+def test_a_record_names_every_device_threads_and_versions_that_advanced_the_run(
+        monkeypatch, tmp_path):
     part = make()
     part.step()
-    monkeypatch.setattr(train, "device_name", lambda device: "another card")
-    resumed = make()
-    resumed.restore(part.state())
-    names = records.describe(finish(resumed))["device"]
-    assert names == f"{part.devices[0]}, then another card"
+    records.save_checkpoint(tmp_path, part)
+    monkeypatch.setattr(records, "device_name", lambda device: "another card")
+    for _ in range(2):  # a second resume on the same device adds nothing
+        resumed = make()
+        records.load_checkpoint(tmp_path, resumed)
+        records.save_checkpoint(tmp_path, resumed)
+    first, second = records.describe(finish(resumed))["advanced_by"]
+    assert second == first | {"device": "another card"} and first != second
+    assert first["threads"] == torch.get_num_threads()
+    assert first["versions"]["torch"] == torch.__version__

@@ -1,36 +1,39 @@
-"""Runs many configurations: in groups on one device, resuming, under a time limit."""
+"""Runs many configurations: in groups, resuming, under a time limit, or on a cluster."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from . import CifarError, data
+from .graphs import use_graphs
 from .progress import Progress
 from .recipe import Config
 from .records import (
+    circumstances,
     describe,
     drop_checkpoint,
     load_checkpoint,
     prepare,
-    provenance,
     save_checkpoint,
     write_record,
 )
 from .store import Store
-from .train import Run
+from .training import Run
 
 __all__ = [
-    "Place", "Stop", "advance", "groups", "pick_device", "run_all", "run_group", "written",
+    "Place", "Stop", "advance", "connect", "groups", "has_gpu", "pick_device", "run_all",
+    "run_group", "run_on_cluster", "written",
 ]
 
 #: Runs advanced together on a GPU, by network; what is not named: 16.
@@ -149,10 +152,11 @@ _stores: dict[tuple, Store] = {}
 
 def _store(cfg: Config, place: Place, device: torch.device) -> Store:
     """The data set on the device, kept for the next group."""
-    key = (cfg.data, place.data, cfg.subset, cfg.verified, str(device))
+    key = (cfg.data, place.data, cfg.subset, cfg.verified, cfg.pad, str(device))
     if key not in _stores:
         _stores.clear()
-        _stores[key] = data.load(cfg.data, place.data, cfg.subset, device, cfg.verified)
+        _stores[key] = data.load(
+            cfg.data, place.data, cfg.subset, device, cfg.verified, cfg.pad)
     return _stores[key]
 
 
@@ -186,7 +190,10 @@ def advance(
         Whether all runs finished.
     """
     active = [run for run in runs if not run.finished]
-    saved = clock = time.monotonic()
+    # on a CPU processor time counts: it does not depend on what else the machine does
+    cpu = all(run.device.type == "cpu" for run in runs)
+    now = time.process_time if cpu else time.monotonic
+    saved, clock = time.monotonic(), now()
     while active:
         images = sum(run.step() for run in active)
         ended = [run for run in active if run.at_end]
@@ -199,16 +206,15 @@ def advance(
             entry = run.close_epoch(wrong)
             if progress:
                 progress(0, run, entry)
-        now = time.monotonic()
         for run in active:
-            run.seconds += now - clock
-        clock = now
+            run.seconds += now() - clock
+        clock = now()
         for run in ended:
             if run.finished and finish:
                 finish(run)
         active = [run for run in active if not run.finished]
         late = stop is not None and stop()
-        if active and save and (late or now - saved >= every):
+        if active and save and (late or time.monotonic() - saved >= every):
             for run in active:
                 save(run)
             saved = time.monotonic()
@@ -227,16 +233,15 @@ def run_group(
     its checkpoint is deleted.
     """
     device = pick_device(place.device)
-    provenance()
+    circumstances(device)  # of the code as it is now, not when the run ends
     store = _store(configs[0], place, device)
     work, finished = Path(place.work), []
     prepare(work)
     runs = []
     for cfg in configs:
         run = Run(cfg, store)
-        state = load_checkpoint(work, cfg)
-        if state is not None:
-            run.restore(state)
+        use_graphs(run)
+        if load_checkpoint(work, run):
             if not place.quiet:
                 print(f"{cfg.name}  goes on after {run.epoch} epochs and {run.done} images",
                       file=sys.stderr)
@@ -254,7 +259,7 @@ def run_group(
     try:
         advance(
             runs, stop=stop, progress=show, every=place.every, finish=finish,
-            save=lambda run: save_checkpoint(work, run.cfg, run.state()),
+            save=lambda run: save_checkpoint(work, run),
         )
     finally:
         show.close()
@@ -263,9 +268,11 @@ def run_group(
 
 def run_all(
     configs: list[Config], place: Place, together: int | None = None,
-    minutes: float | None = None,
+    minutes: float | None = None, skip: Callable[[Config], bool] | None = None,
 ) -> tuple[int, int]:
     """Run everything in order; return how many finished and how many remain.
+
+    What `skip` says, asked when its turn has come, needs no run: it counts as finished.
 
     Raises
     ------
@@ -279,7 +286,87 @@ def run_all(
             if stop():
                 break
             label = f"{group[0].net} ({number}/{len(parts)})"
-            done += len(run_group(group, place, stop, label))
+            if skip is not None:
+                done += sum(map(skip, group))
+                group = [cfg for cfg in group if not skip(cfg)]
+            if group:
+                done += len(run_group(group, place, stop, label))
     if stop.interrupted:
         raise KeyboardInterrupt
+    return done, len(configs) - done
+
+
+# a cluster ---------------------------------------------------------------------------
+def connect(scheduler: str, timeout: float = 20.0) -> Any:
+    """Return a client of a running scheduler.
+
+    Raises
+    ------
+    CifarError
+        If dask is not installed, the scheduler does not answer, or it has no worker.
+    """
+    if not re.search(r"[^:/]+:\d+$", scheduler):
+        raise CifarError(f"scheduler: {scheduler!r} is not like tcp://host:8786")
+    try:
+        from distributed import Client
+    except ImportError:
+        raise CifarError("scheduler: needs dask (pip install 'dask[distributed]')") from None
+    try:
+        client = Client(scheduler, timeout=timeout, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise CifarError(f"scheduler: {scheduler} does not answer ({error})") from None
+    if not client.nthreads():
+        client.close()
+        raise CifarError(f"scheduler: {scheduler} has no worker; start one, dask worker ...")
+    return client
+
+
+def has_gpu(client: Any) -> bool:
+    """Say whether a worker has a GPU; the caller's own machine does not count."""
+    return bool(client.submit(torch.cuda.is_available, pure=False).result())
+
+
+def _task(configs: list[Config], place: Place) -> list[dict[str, Any]]:
+    """Run a group on a worker and send its records back; the client writes them."""
+    return run_group(configs, replace(place, quiet=True), records=False)
+
+
+def run_on_cluster(
+    configs: list[Config], place: Place, client: Any, together: int | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[int, int]:
+    """Run all configurations on the workers of a client.
+
+    A group whose worker dies is given to another one, and goes on from its last
+    checkpoint where the folder of checkpoints is shared.
+
+    Returns
+    -------
+    done, left : int
+        Runs recorded and runs that remain.
+
+    Raises
+    ------
+    CifarError
+        If a group failed; the others are recorded.
+    """
+    from distributed import as_completed
+
+    cuda = place.device.startswith("cuda") or (place.device == "auto" and has_gpu(client))
+    parts, done, failed = groups(configs, together, cuda), 0, []
+    futures = {client.submit(_task, part, place, pure=False, retries=3): part for part in parts}
+    for future in as_completed(futures, loop=client.loop):
+        names = ", ".join(cfg.name for cfg in futures[future])
+        if future.status != "finished":
+            failed.append(f"{names}: {future.exception()}")
+            say(f"failed: {failed[-1]}")
+            continue
+        for record in future.result():
+            write_record(Path(place.out), record, place.overwrite)
+            done += 1
+            say(f"{record['name']}: {record['status']}")
+        for cfg in futures[future]:
+            drop_checkpoint(Path(place.work), cfg)
+    if failed:
+        raise CifarError(f"{len(failed)} of {len(parts)} groups failed: {failed[0]}")
     return done, len(configs) - done

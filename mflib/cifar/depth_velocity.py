@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .nets import Network
+from .networks import Network
 
 __all__ = ["depth_gradient"]
 

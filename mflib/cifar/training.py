@@ -1,14 +1,14 @@
-r"""The trainer: one run of the paper's recipe, one graph a step.
+r"""The trainer: one run of a recipe, a step at a time.
 
 Every random number of a run follows from its seed and epoch alone, so its state is a few
-tensors, and a run that was killed goes on to the same bits. On a GPU the whole step
-(gather, forward, backward, update, sort) is one CUDA graph on the run's own stream; on a
-CPU the same function is called as it is.
+tensors, and a run that was killed goes on to the same bits. On a CPU a step is called as
+it is; on a GPU :mod:`mflib.cifar.graphs` replays it as one CUDA graph on the run's stream.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,17 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import CifarError
-from .bracket import depth_gradient
-from .meanfield import initial_tau, method, reorder, steps
-from .nets import Network, network
+from .algorithm_one import initial_stamps, rearrange, rule, steps
+from .depth_velocity import depth_gradient
+from .networks import Network, network
 from .recipe import Config
-from .records import device_name
 from .store import Store, epoch_plan
 
-__all__ = ["Run"]
+__all__ = ["STATE", "Run"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_TENSORS = (
+#: The tensors that a step changes: with epoch and history they are the state of a run.
+STATE = (
     "theta", "momentum", "stats", "tau", "tau_momentum", "blocks", "position", "totals",
     "moved",
 )
@@ -49,23 +49,29 @@ class Run:
     theta, momentum, stats : Tensor
         Flat float32 vectors: parameters, their momentum, running statistics.
     tau, tau_momentum, blocks : Tensor
-        Depth of the block in each place, its momentum, and the block's number.
+        Stamp of the block in each place, its momentum, and the block's number.
     history : list of dict
         One entry a finished epoch.
-    devices : list of str
-        The devices that have advanced it.
+    act : callable
+        Advances by one batch of a given size.
+    stream : torch.cuda.Stream, optional
+        Where it runs on a GPU.
     """
 
     def __init__(self, cfg: Config, store: Store, net: Network | None = None) -> None:
-        self.cfg, self.store, self.how = cfg, store, method(cfg.method)
+        if cfg.pad != store.pad:
+            raise CifarError(f"pad: the run pads images by {cfg.pad}, its data by {store.pad}")
+        self.cfg, self.store, self.how = cfg, store, rule(cfg.rule)
         self.net = network(cfg.net, store.classes) if net is None else net
+        if self.net.arch.size != store.size:
+            raise CifarError(
+                f"data: {cfg.net} takes images of side {self.net.arch.size}, not {store.size}")
         self.movable = self.net.arch.movable
         self.device, self.dtype = store.device, _DTYPES[cfg.precision]
-        self.devices = [device_name(self.device)]
         generator = torch.Generator().manual_seed(cfg.seed)
         theta, stats = self.net.initial(generator)
         extra = torch.Generator().manual_seed(7_919 + cfg.seed)
-        tau = initial_tau(self.how, self.movable, extra)
+        tau = initial_stamps(self.how, self.movable, extra)
         put = self.device
         self.theta, self.stats, self.tau = theta.to(put), stats.to(put), tau.to(put)
         self.theta.requires_grad_()
@@ -82,23 +88,17 @@ class Run:
         self.crop = torch.zeros(n, 2, dtype=torch.uint8, device=put)
         self.flip = torch.zeros(n, dtype=torch.bool, device=put)
         self.scores = None
-        if self.how.sort == "random":
+        if self.how.moves == "others":
             self.scores = torch.zeros(-(-n // cfg.batch), len(self.tau), device=put)
         self.epoch, self.done, self.history = 0, 0, []
         self.seconds, self.status, self._began = 0.0, "running", False
         self._line = torch.arange(cfg.batch, device=put)
-        self._graphs: dict[int, Any] = {}
-        self._pool = None
-        self.stream = torch.cuda.Stream(put) if put.type == "cuda" else None
+        self.act: Callable[[int], Any] = self.eager
+        self.stream: Any = None
         self.shuffled: dict[str, Any] | None = None
-        if self.stream is not None:  # nothing above may still be on its way
-            torch.backends.cudnn.deterministic = True
-            torch.backends.cudnn.benchmark = False
-            torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-            torch.cuda.synchronize(put)
 
     # one step -----------------------------------------------------------------------
-    def _rows(self) -> list[list[Tensor]]:
+    def rows(self) -> list[list[Tensor]]:
         """For each stage the tensors whose rows travel with a block."""
         out, start = [], 0
         for m, where, running in self.net.stacks:
@@ -109,10 +109,10 @@ class Run:
         return out
 
     def _gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Return loss, logits, and what moves theta and tau."""
+        """Return loss, logits, and what moves theta and the stamps."""
         how, states = self.how, []
         heights = steps(how, self.tau, self.movable)
-        if how.steps != "equal":
+        if how.velocity != "flow":
             logits = self.net(self.theta, self.stats, x, heights)
             loss = F.cross_entropy(logits, y)
             learned = [self.theta, self.tau] if how.learns else [self.theta]
@@ -126,7 +126,8 @@ class Run:
         stages = [[next(parts) for _ in stage] for stage in states]
         return loss, logits, theta, depth_gradient(self.net, self.theta, states, stages)
 
-    def _step(self, size: int) -> None:
+    def eager(self, size: int) -> None:
+        """Take the step of the next `size` images as it is written."""
         where = self.position + self._line[:size]
         index = self.order.index_select(0, where)
         x = self.store.batch(
@@ -150,8 +151,8 @@ class Run:
                 if self.scores is not None:
                     row = torch.div(self.position, cfg.batch, rounding_mode="floor")
                     scores = self.scores.index_select(0, row.view(1))[0]
-                moved = reorder(
-                    self.how, self.tau, [self.tau_momentum], self._rows(), self.movable,
+                moved = rearrange(
+                    self.how, self.tau, [self.tau_momentum], self.rows(), self.movable,
                     scores,
                 )
                 if moved is not None:
@@ -160,56 +161,41 @@ class Run:
             self.totals.add_(torch.stack([loss.detach().double() * size, wrong.double()]))
             self.position.add_(size)
 
-    def _capture(self, size: int) -> Any:
-        """Return the CUDA graph of a step; the state is as before."""
-        saved = {name: getattr(self, name).detach().clone() for name in _TENSORS}
-        torch.cuda.synchronize(self.device)
-        with torch.cuda.stream(self.stream):
-            for _ in range(3):
-                self.position.zero_()
-                self._step(size)
-        self.stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(
-            graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"
-        ):
-            self._step(size)
-        self._pool = graph.pool()
-        with torch.no_grad():
-            for name, tensor in saved.items():
-                getattr(self, name).copy_(tensor)
-        torch.cuda.synchronize(self.device)
-        return graph
-
-    def _on_stream(self) -> Any:
+    def on_stream(self) -> Any:
+        """A context in which work goes to the run's stream, where it has one."""
         return torch.cuda.stream(self.stream)  # does nothing for None
+
+    def wait(self) -> None:
+        """Wait until the device has done what it was told."""
+        if self.stream is not None:
+            self.stream.synchronize()
 
     def step(self) -> int:
         """Advance by one batch and return its number of images."""
         if not self._began:
-            self._begin_epoch()
+            self.begin_epoch()
         size = min(self.cfg.batch, self.images - self.done)
-        if self.stream is None:
-            self._step(size)
-        else:
-            if size not in self._graphs:
-                self._graphs[size] = self._capture(size)
-            with self._on_stream():
-                self._graphs[size].replay()
+        with self.on_stream():
+            self.act(size)
         self.done += size
         return size
 
-    def _begin_epoch(self) -> None:
+    def begin_epoch(self) -> None:
+        """Put the epoch's order, crops, flips and rate on the device.
+
+        The rate is divided by 10 after 1/2 and after 3/4 of all epochs.
+        """
         cfg, store = self.cfg, self.store
         plan = epoch_plan(self.images, cfg.seed, self.epoch, store.pad, store.flip)
-        passed = sum(self.epoch >= milestone > 0 for milestone in cfg.milestones)
+        milestones = cfg.epochs // 2, 3 * cfg.epochs // 4
+        passed = sum(self.epoch >= milestone > 0 for milestone in milestones)
         pairs = [(self.order, plan.order), (self.crop, plan.crop), (self.flip, plan.flip)]
         if self.scores is not None:
             generator = torch.Generator().manual_seed(
                 15_485_863 * (cfg.seed + 1) + self.epoch
             )
             pairs.append((self.scores, torch.rand(self.scores.shape, generator=generator)))
-        with self._on_stream():
+        with self.on_stream():
             for here, there in pairs:
                 if self.stream is not None:
                     there = there.pin_memory()
@@ -234,8 +220,8 @@ class Run:
         store = self.store
         theta = self.theta if theta is None else theta
         stats = self.stats if stats is None else stats
-        chunk = 1000 if self.stream is not None else 250
-        with self._on_stream():
+        chunk = 1000 if self.device.type == "cuda" else 250
+        with self.on_stream():
             h = steps(self.how, self.tau, self.movable)
             wrong = torch.zeros((), dtype=torch.int64, device=self.device)
             for start in range(0, store.test_images, chunk):
@@ -247,8 +233,7 @@ class Run:
 
     def close_epoch(self, wrong: Tensor | None) -> dict[str, Any]:
         """Note the finished epoch and return its entry; reads from the device."""
-        if self.stream is not None:
-            self.stream.synchronize()
+        self.wait()
         loss, missed = (self.totals / self.images).tolist()
         known = math.isfinite(loss)
         finite = known and bool(torch.isfinite(self.theta.detach()).all())
@@ -261,8 +246,11 @@ class Run:
             "test_error": share if finite else None,
             "reorderings": self.moved.tolist(),
         }
+        if self.how.learns and finite:
+            tau = self.tau.detach().split(list(self.movable))
+            entry["tau"] = [[round(t, 4) for t in part.tolist()] for part in tau]
         self.history.append(entry)
-        with torch.no_grad(), self._on_stream():
+        with torch.no_grad(), self.on_stream():
             for tensor in (self.position, self.totals, self.moved):
                 tensor.zero_()
         self.done, self._began = 0, False
@@ -272,7 +260,7 @@ class Run:
             self.status = "finished"
             self.shuffled = self._shuffle()
         if self.finished:
-            self._graphs.clear()
+            self.act = self.eager  # lets go of graphs
         return entry
 
     @torch.no_grad()
@@ -296,20 +284,18 @@ class Run:
             if self.stream is not None:
                 torch.cuda.current_stream().synchronize()
             wrong = self.errors(theta, stats)
-            if self.stream is not None:
-                self.stream.synchronize()
+            self.wait()
             shares.append(100.0 * int(wrong) / self.store.test_images)
         return {"draws": draws, "test_errors": shares, "mean": sum(shares) / draws}
 
     # state --------------------------------------------------------------------------
     def state(self) -> dict[str, Any]:
         """Return everything needed to go on, on the CPU."""
-        if self.stream is not None:
-            self.stream.synchronize()
-        tensors = {name: getattr(self, name).detach().cpu().clone() for name in _TENSORS}
+        self.wait()
+        tensors = {name: getattr(self, name).detach().cpu().clone() for name in STATE}
         return {
             "tensors": tensors, "images": self.images, "epoch": self.epoch, "done": self.done,
-            "history": self.history, "seconds": self.seconds, "devices": self.devices,
+            "history": self.history, "seconds": self.seconds,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -325,12 +311,12 @@ class Run:
                 f"checkpoint: {self.cfg.name} began with {state['images']} training images, "
                 f"now there are {self.images}; name the same data or delete the checkpoint"
             )
+        self.wait()
         with torch.no_grad():
             for name, tensor in state["tensors"].items():
                 getattr(self, name).copy_(tensor)
         self.epoch, self.done = state["epoch"], state["done"]
         self.history, self.seconds = list(state["history"]), state["seconds"]
-        self.devices = list(dict.fromkeys([*state["devices"], *self.devices]))
         self._began = False
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from cifar_files import PlainNetwork, copy_parameters
 
 from mflib.cifar.architectures import residual
-from mflib.cifar.bracket import depth_gradient
-from mflib.cifar.nets import Network
-from mflib.cifar.plain import PlainNetwork, copy_parameters
+from mflib.cifar.depth_velocity import depth_gradient
+from mflib.cifar.networks import Network
 
 
 def problem(arch, seed=0, n=16):
@@ -42,7 +42,7 @@ def loss_with_a_visitor(module, x, y, visitor, place, strength):
 
 @pytest.mark.parametrize("kind", ["basic", "bottleneck"])
 def test_it_is_the_central_difference_of_the_pairings_over_the_neighbours(kind):
-    more = {"inner": (4, 8), "stem": 8} if kind == "bottleneck" else {}
+    more = {"inner": (8, 16), "stem": 8} if kind == "bottleneck" else {}
     net, theta, stats, x, y = problem(residual("toy", (3, 3), (8, 16), 5, size=8, **more))
     got = velocity(net, theta, stats, x, y)
     module = PlainNetwork(net.arch).double()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .architectures import Architecture, Conv
-from .nets import Network
+from mflib.cifar.architectures import Architecture, Conv
+from mflib.cifar.networks import Network
 
 __all__ = ["PlainNetwork", "copy_parameters"]
 

@@ -42,7 +42,7 @@ def cluster(tmp_path):
 def test_a_killed_worker_loses_no_run(cluster, tmp_path):
     files = write_files(tmp_path / "files", train=10, test=10)
     out, codes = tmp_path / "out", []
-    words = ["train", "--net", "resnet20", "--method", "vanilla", "T1", "--seeds", "0-1",
+    words = ["train", "--net", "resnet20", "--rule", "vanilla", "T1", "--seeds", "0-1",
              "--epochs", "4", "--data", str(files), "--out", str(out), "--unverified",
              "--checkpoints", str(tmp_path / "work"), "--checkpoint-seconds", "0",
              "--device", "cpu", "--scheduler", cluster.scheduler.address]

@@ -265,5 +265,5 @@ class Network:
 
 @lru_cache(maxsize=None)
 def network(name: str, classes: int) -> Network:
-    """Return the functions of a network of Table 1."""
+    """Return the functions of a named network."""
     return Network(architecture(name, classes))
