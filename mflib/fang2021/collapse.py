@@ -14,9 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arguments import require_positive_int
 from .network import Network, Weights
 
-__all__ = ["largest_spread", "spread", "spread_through_training"]
+__all__ = ["expected_range", "largest_spread", "spread", "spread_through_training"]
 
 
 def spread(beta: Tensor) -> Tensor:
@@ -27,6 +28,14 @@ def spread(beta: Tensor) -> Tensor:
 def largest_spread(beta: Tensor) -> Tensor:
     r"""Return :math:`\max_{i,i'}\|\beta_i-\beta_{i'}\|_\infty`, the distance of Proposition 1."""
     return (beta.amax(-1) - beta.amin(-1)).amax(-1)
+
+
+def expected_range(m: int) -> Tensor:
+    r"""Return the expected range of m standard normals, :math:`\int1-\Phi^m-(1-\Phi)^m\,dx`."""
+    require_positive_int("m", m)
+    x = torch.linspace(-9.0, 9.0, 4001, dtype=torch.float64)
+    below = torch.special.ndtr(x)
+    return torch.trapezoid(1.0 - below**m - (1.0 - below) ** m, x)
 
 
 def spread_through_training(

@@ -1,4 +1,4 @@
-r"""Standard and regularised initialisation (fang2021, Algorithm 2), and the ideal network.
+r"""Standard and regularised initialisation (fang2021, Algorithm 2).
 
 Standard weights of variance of order m keep the features alive but diverge with the width.
 Algorithm 2 replaces them by the least weights that give the same features,
@@ -28,7 +28,6 @@ __all__ = [
     "algorithm_two",
     "correlated_normals",
     "feature_gram",
-    "ideal_network",
     "independent_weights",
     "regression",
     "square_root",
@@ -261,43 +260,3 @@ def independent_weights(
     )
     last = mean + torch.randn(*batch, m, **draw)
     return Weights(first, middle, last, torch.full((m,), 1.0 / m, dtype=torch.float64))
-
-
-def ideal_network(
-    net: Network, f: Features, grams: list[Tensor], whiten: bool = True
-) -> tuple[Features, tuple[LowRank, ...]]:
-    r"""Return the ideal features and weights next to a standard start (fang2021, A.2.3).
-
-    .. math::
-
-        \bar\alpha_{\ell+1} = K_\ell^{1/2}\hat K_\ell^{-1/2}\hat\alpha_{\ell+1}, \qquad
-        \bar v_{\ell+1}(\Theta,\bar\Theta) = h_1(\bar\beta_\ell(\Theta))^\top K_\ell^{-1}
-        \bar\alpha_{\ell+1}(\bar\Theta).
-
-    Parameters
-    ----------
-    net : Network
-        The architecture and its data.
-    f : Features
-        The features of a standard start.
-    grams : list of Tensor
-        The Gram matrices :math:`K_1..K_{L-1}` of the infinitely wide network, (N, N) each.
-    whiten : bool
-        False leaves the residuals as they are, which breaks the construction.
-
-    Returns
-    -------
-    features : Features
-        The ideal features.
-    middle : tuple of LowRank
-        The ideal weights.
-    """
-    beta, alpha, middle = [f.beta[0]], [], []
-    for a, below, k in zip(f.alpha, f.beta[:-1], grams, strict=True):
-        if whiten:
-            empirical = feature_gram(net.h1.f(below))
-            a = square_root(k) @ square_root(empirical, -0.5) @ a
-        middle.append(LowRank(net.h1.f(beta[-1]), torch.linalg.solve(k, a)))
-        alpha.append(a)
-        beta.append(net.join(a, beta[-1]))
-    return Features(tuple(beta), tuple(alpha), f.output), tuple(middle)

@@ -6,17 +6,15 @@ import pytest
 import torch
 from fang2021.networks import generator, network, normal
 
-from mflib.fang2021.collapse import largest_spread, spread
+from mflib.fang2021.collapse import expected_range, largest_spread, spread
 from mflib.fang2021.initialisation import (
     algorithm_two,
     correlated_normals,
     feature_gram,
-    ideal_network,
     independent_weights,
     regression,
     square_root,
     standard_features,
-    weights_from_features,
 )
 from mflib.fang2021.path_law import continuous_start, dimension, path_grams, paths
 
@@ -90,18 +88,6 @@ def test_the_share_is_the_correlation():
     assert abs(g[:, 0].square().mean() - 1) < 0.02
 
 
-def test_the_ideal_network_has_population_gram_matrices_in_its_weights():
-    net = network(depth=3)
-    f = standard_features(net, 50, generator())[2]
-    grams = [feature_gram(net.h1.f(b)) for b in f.beta[:-1]]
-    same, middle = ideal_network(net, f, grams)  # the empirical ones: nothing moves
-    torch.testing.assert_close(same.beta[-1], f.beta[-1])
-    w = weights_from_features(net, normal(2, 50), f)
-    torch.testing.assert_close(middle[1].dense(), w.middle[1].dense())
-    moved, _ = ideal_network(net, f, [2 * k for k in grams])
-    torch.testing.assert_close(moved.alpha[0], 2**0.5 * f.alpha[0])
-
-
 def test_independent_weights_have_mean_and_deviation():
     net = network(depth=2)
     w = independent_weights(net, 200, generator(), 0.3, 2.0)
@@ -132,3 +118,9 @@ def test_the_spread_is_a_deviation_and_the_largest_a_range():
     beta = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 6.0]]).double()
     assert abs(spread(beta) - ((2 / 3 + 8) / 2) ** 0.5) < 1e-14
     assert largest_spread(beta) == 6
+
+
+def test_the_expected_range_of_normals_is_that_of_simulation_and_of_two():
+    assert abs(expected_range(2) - 2 / torch.pi**0.5) < 1e-12
+    g = normal(4000, 50)
+    assert abs((g.amax(-1) - g.amin(-1)).mean() / expected_range(50) - 1) < 0.01
