@@ -90,10 +90,24 @@ def gap(one: LowRank, other: LowRank) -> Tensor:
 def closeness(one: LowRank, other: LowRank, size: Tensor) -> Tensor:
     r"""Return :math:`\max_{ij}|v_{ij}-v'_{ij}|/(1+s_i+s_j)` (fang2021, Definition 2 (3)).
 
-    `size`, shape (..., m), holds :math:`\|\bar\Theta_i\|_\infty`. Makes the m x m array.
+    Parameters
+    ----------
+    one, other : LowRank
+        The two connections, of width m.
+    size : Tensor
+        :math:`s_i=\|\bar\Theta_i\|_\infty`, shape (..., m).
+
+    Returns
+    -------
+    Tensor
+        Shape (...); exact to six digits, since the m x m array of differences is formed in
+        single precision.
     """
+    a = torch.cat([one.a, other.a], -2).float()
+    b = torch.cat([one.b, -other.b], -2).float()
+    size = size.float()
     weight = 1.0 + size.unsqueeze(-1) + size.unsqueeze(-2)
-    return ((one.dense() - other.dense()).abs() / weight).amax((-1, -2))
+    return ((a.mT @ b).abs_() / weight).amax((-1, -2)).double()
 
 
 def coupling_constant(values: Tensor, mass: Tensor) -> Tensor:

@@ -169,9 +169,14 @@ class Network:
         r"""Return the loss :math:`\frac1N\sum_n\varphi(\beta_{L+1}(n), y_n)` (3.6), shape (...)."""
         return self.loss.value(f.output, self.y.expand_as(f.output)).mean(-1)
 
-    def backward(self, w: Weights, f: Features) -> Costates:
-        """Run the backward pass (4.1)."""
+    def backward(self, w: Weights, f: Features, rows: Tensor | None = None) -> Costates:
+        r"""Run the backward pass (4.1).
+
+        `rows`, shape (..., N), are weights of the samples of mean 1; N at one sample and 0
+        elsewhere gives the stochastic gradient of that sample.
+        """
         end = self.loss.slope(f.output, self.y.expand_as(f.output))
+        end = end if rows is None else end * rows
         d = end.unsqueeze(-1) * w.last.unsqueeze(-2) * self.h1.df(f.beta[-1])
         beta, alpha = [d], []
         for v, a, below in zip(w.middle[::-1], f.alpha[::-1], f.beta[-2::-1], strict=True):
@@ -220,7 +225,7 @@ class Network:
         return replace(w, first=w.first - eta * g.first, middle=middle, last=w.last - eta * g.last)
 
     def descend(
-        self, w: Weights, eta: float, steps: int
+        self, w: Weights, eta: float, steps: int, stream: Tensor | None = None
     ) -> Iterator[tuple[Weights, Features, Costates]]:
         r"""Run Algorithm 1, that is the flow by Euler steps; yield steps + 1 states.
 
@@ -232,6 +237,8 @@ class Network:
             The step size.
         steps : int
             The number of steps.
+        stream : Tensor, optional
+            Sample indices, shape (steps, ...): stochastic descent, one sample a step.
 
         Raises
         ------
@@ -243,7 +250,10 @@ class Network:
             f = self.forward(w)
             if not torch.isfinite(f.output).all():
                 raise ValueError(f"eta: {eta} diverges after {k} steps; take a smaller one")
-            c = self.backward(w, f)
+            rows = None
+            if stream is not None and k < steps:
+                rows = self.samples * torch.nn.functional.one_hot(stream[k], self.samples)
+            c = self.backward(w, f, rows)
             yield w, f, c
             if k < steps:
                 w = self.step(w, self.drift(f, c), eta)
