@@ -5,7 +5,7 @@ nothing. Once the flow of the law p is known, each path obeys equations of its o
 
 .. math::
 
-    \alpha_\ell(\Theta)(t) = \int v_\ell^t(\bar\Theta,\Theta)\,h_1(\beta^t_{\ell-1}(\bar\Theta))\,dp,
+    \alpha_\ell(\Theta)(t) = \int v_\ell^t(\bar\Theta,\Theta)\,h_1(\beta^t_{\ell-1})\,dp,
     \qquad \dot v_1(\Theta) = -\tfrac1N X^\top D_1^\beta(\Theta),
 
 in which the flow enters through N x N matrices only. The paths may be any, and as many as one

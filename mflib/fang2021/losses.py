@@ -51,11 +51,11 @@ LOSSES: dict[str, Loss] = {
         Loss("log-cosh", _log_cosh, lambda z, y: torch.tanh(z - y)),
         # its slope is unbounded: outside Assumption 1
         Loss("squared", lambda z, y: 0.5 * (z - y) ** 2, lambda z, y: z - y),
-        # a shallow well near z = y and a deeper one near z = y + 2: not convex, else as above
+        # a shallow well near z = y and a deeper one near z = y + 3: not convex, else as above
         Loss(
             "two wells",
-            lambda z, y: _log_cosh(z, y) - 2.0 * torch.exp(-((z - y - 2.0) ** 2)),
-            lambda z, y: torch.tanh(z - y) + 4.0 * (z - y - 2.0) * torch.exp(-((z - y - 2.0) ** 2)),
+            lambda z, y: _log_cosh(z, y) - 3.0 * torch.exp(-((z - y - 3.0) ** 2)),
+            lambda z, y: torch.tanh(z - y) + 6.0 * (z - y - 3.0) * torch.exp(-((z - y - 3.0) ** 2)),
         ),
         # a slope that is not Lipschitz where it vanishes, and repels: L_5 is infinite
         Loss("repelling root", lambda z, y: -((z - y).abs() ** 1.5) / 1.5, _root),

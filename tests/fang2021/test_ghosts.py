@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-
 from fang2021.networks import generator, normal
+
 from mflib.fang2021.ghosts import Background
 from mflib.fang2021.network import Network
 from mflib.fang2021.path_law import continuous_start, dimension, paths

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from fang2021.networks import generator, network, weights
+
 from mflib.fang2021.connections import Dense
 from mflib.fang2021.initialisation import algorithm_two, feature_gram
 from mflib.fang2021.picard import WeightSpace, grid, picard
