@@ -15,8 +15,10 @@ CLAIM = """from mflib.claims import Claim, Identity
 claim = Claim("{id}", paper="lu2020", where="here", kind="identity",
               statement="One is one.", seed=seed)
 check = claim.predict(Identity("1 = 1", tolerance=1e-12))
-check.measure({error})
-check.control("2", broke="1 = 1").measure({control})
+error = {error}
+check.measure(error)
+broken = {control}  # a stand-in for what a chapter computes
+check.control("2", broke="1 = 1").measure(broken)
 claim"""
 
 
@@ -35,10 +37,12 @@ def small_checkout(tmp_path):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "_toc.yml").write_text("root: index\n")
 
-    def chapter(name="one", body=None, id="X-1", error="0.0", control="1.0", tagged=True):
+    def chapter(name="one", body=None, id="X-1", error="0.0", control="1.0", tagged=True,
+                cells=None, parameters="seed: int = 0  # the seed"):
         body = CLAIM.format(id=id, error=error, control=control) if body is None else body
-        cells = [cell("seed: int = 0  # the seed", *(["parameters"] if tagged else [])), cell(body)]
-        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(notebook(*cells))
+        first = cell(parameters, *(["parameters"] if tagged else []))
+        rest = map(cell, [body] if cells is None else cells)
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(notebook(first, *rest))
 
     chapter.root = tmp_path
     return chapter
