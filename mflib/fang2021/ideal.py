@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from .connections import LowRank
-from .initialisation import feature_gram, square_root
+from .initialisation import feature_gram, square_root, weights_from_features
 from .network import Features, Network
 
 __all__ = [
     "closeness",
     "coupling_constant",
+    "distances",
     "gap",
     "ideal_network",
     "root_bound",
@@ -85,6 +86,35 @@ def gap(one: LowRank, other: LowRank) -> Tensor:
     b = torch.cat([one.b, -other.b], -2)
     squares = (feature_gram(a) * feature_gram(b)).sum((-1, -2))
     return squares.clamp_min(0).sqrt()
+
+
+def distances(
+    net: Network, first: Tensor, f: Features, grams: list[Tensor]
+) -> tuple[Tensor, Tensor]:
+    r"""Return how far residuals and weights are from the ideal ones, the worst layer of each.
+
+    Parameters
+    ----------
+    net : Network
+        The architecture and its data.
+    first : Tensor
+        :math:`v_1`, shape (..., d, m).
+    f : Features
+        The features of a start of mass 1/m a unit.
+    grams : list of Tensor
+        The Gram matrices :math:`K_1..K_{L-1}` of the infinitely wide network.
+
+    Returns
+    -------
+    residuals, weights : Tensor
+        Rms over units and over pairs of units, shape (...).
+    """
+    ideal, there = ideal_network(net, f, grams)
+    here = weights_from_features(net, first, f).middle
+    pairs = zip(f.alpha, ideal.alpha, strict=True)
+    residuals = [(a - b).square().sum(-2).mean(-1).sqrt() for a, b in pairs]
+    weights = [gap(a, b) for a, b in zip(here, there, strict=True)]
+    return torch.stack(residuals).amax(0), torch.stack(weights).amax(0)
 
 
 def closeness(one: LowRank, other: LowRank, size: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from fang2021.networks import generator, network, normal
 from mflib.fang2021.ideal import (
     closeness,
     coupling_constant,
+    distances,
     gap,
     ideal_network,
     root_bound,
@@ -84,3 +85,17 @@ def test_the_root_bound_is_attained_by_multiples_of_the_identity():
     a, b = normal(50, 3, 3), normal(50, 3, 3, seed=1)
     left, right = root_bound(a @ a.mT, b @ b.mT)
     assert (left <= right).all() and (left < 0.9 * right).any()
+
+
+def test_the_distances_are_the_largest_over_layers():
+    net = network(depth=3)
+    first, _, f = standard_features(net, 40, generator(), batch=(2,))
+    grams = path_grams(net, generator(), 2**12)[:2]
+    residuals, pairs = distances(net, first, f, grams)
+    ideal, middle = ideal_network(net, f, grams)
+    here = weights_from_features(net, first, f).middle
+    far = [(a - b).square().sum(1).mean(1).sqrt() for a, b in zip(f.alpha, ideal.alpha, strict=True)]
+    torch.testing.assert_close(residuals, torch.maximum(*far))
+    off = [(a.dense() - b.dense()).square().mean((1, 2)).sqrt()
+           for a, b in zip(here, middle, strict=True)]
+    torch.testing.assert_close(pairs, torch.maximum(*off))
