@@ -66,6 +66,12 @@ ACTIVATIONS: dict[str, Activation] = _table(
     Activation("tanh", torch.tanh, _dtanh, _d2tanh),
     Activation("sigmoid", torch.sigmoid, _dsigmoid, _d2sigmoid),
     Activation(
+        "shifted sigmoid",
+        lambda z: torch.sigmoid(z + 1.0) - torch.sigmoid(torch.ones_like(z)),
+        lambda z: _dsigmoid(z + 1.0),
+        lambda z: _d2sigmoid(z + 1.0),
+    ),
+    Activation(
         "softplus",
         lambda z: torch.logaddexp(z, torch.zeros_like(z)),
         torch.sigmoid,

@@ -218,7 +218,7 @@ def equality(ax: Any, label: str = "equal") -> None:
 
 
 def _interval(outcome: Any) -> str:
-    low, high = outcome.interval
+    low, high = (round(float(end), 3) + 0.0 for end in outcome.interval)
     return f" [{low:.3f}, {high:.3f}]"
 
 
@@ -282,7 +282,8 @@ def _slope(outcome: Any) -> str:
     """Return the measured slope as words for a legend."""
     if outcome.measured is None:
         return ""
-    return f": {outcome.measured:.3f}" + (_interval(outcome) if outcome.interval else "")
+    slope = round(outcome.measured, 3) + 0.0  # no minus before a zero
+    return f": {slope:.3f}" + (_interval(outcome) if outcome.interval else "")
 
 
 def _averages(

@@ -23,7 +23,7 @@ __all__ = ["new"]
 #: The code of each kind: constructor, what is measured, and the picture.
 _CODE = {
     "rate": (
-        'Rate("the error, in words", slope=-1.0, over="n")',
+        'Rate("the error, in words", slope=-1.0, over="n", competing=-0.5)',
         """sizes = [16, 32, 64, 128]
 
 
@@ -107,9 +107,7 @@ _NAMES = {"counterexample": "sentence", "reproduction": "question"}
 _BOXES = ("Theorem", "Lemma", "Proposition", "Corollary", "Definition", "Remark", "Algorithm")
 
 
-def new(
-    root: Path, name: str, paper: str, ids: Sequence[str], kind: str = "identity"
-) -> Path:
+def new(root: Path, name: str, paper: str, ids: Sequence[str], kind: str = "identity") -> Path:
     """Write a chapter from the template, into the table of contents and the register.
 
     Parameters
@@ -243,23 +241,26 @@ def _notebook(name: str, rows: Sequence[register.Entry]) -> str:
     )
     for number, cell in enumerate(cells):
         cell["id"] = f"{name.replace('_', '-')[:50]}-{number:02}"
-    return json.dumps(
-        {
-            "cells": cells,
-            "metadata": {
-                "kernelspec": {
-                    "display_name": "Python 3",
-                    "language": "python",
-                    "name": "python3",
+    return (
+        json.dumps(
+            {
+                "cells": cells,
+                "metadata": {
+                    "kernelspec": {
+                        "display_name": "Python 3",
+                        "language": "python",
+                        "name": "python3",
+                    },
+                    "language_info": {"name": "python"},
                 },
-                "language_info": {"name": "python"},
+                "nbformat": 4,
+                "nbformat_minor": 5,
             },
-            "nbformat": 4,
-            "nbformat_minor": 5,
-        },
-        indent=1,
-        ensure_ascii=False,
-    ) + "\n"
+            indent=1,
+            ensure_ascii=False,
+        )
+        + "\n"
+    )
 
 
 def _imports(rows: Sequence[register.Entry]) -> str:
@@ -269,8 +270,10 @@ def _imports(rows: Sequence[register.Entry]) -> str:
         names = "from mflib.claims import (\n" + "".join(f"    {k},\n" for k in kinds) + ")"
     torch = any(row.kind != "counterexample" for row in rows)
     return (
-        "import math\n\nimport matplotlib.pyplot as plt\n" + "import torch\n" * torch
-        + "\nfrom mflib.book import figures\nfrom mflib.book.notebook import begin\n" + names
+        "import math\n\nimport matplotlib.pyplot as plt\n"
+        + "import torch\n" * torch
+        + "\nfrom mflib.book import figures\nfrom mflib.book.notebook import begin\n"
+        + names
     )
 
 
@@ -299,11 +302,17 @@ def _section(row: register.Entry) -> list[dict[str, Any]]:
     }
     return [
         _prose(statement),
-        _code(f'claim = Claim("{row.id}"{given})\n{variable} = claim.predict(\n'
-              + "".join(f"    {line}\n" for line in constructor.splitlines()) + ")"),
+        _code(
+            f'claim = Claim("{row.id}"{given})\n{variable} = claim.predict(\n'
+            + "".join(f"    {line}\n" for line in constructor.splitlines())
+            + ")"
+        ),
         _code(measurement),
-        _code(f"fig, ax = plt.subplots()\n{picture}\nax.legend();", "hide-input",
-              mystnb={"figure": figure}),
+        _code(
+            f"fig, ax = plt.subplots()\n{picture}\nax.legend();",
+            "hide-input",
+            mystnb={"figure": figure},
+        ),
         _code("claim", "remove-input"),
     ]
 

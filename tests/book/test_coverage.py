@@ -10,11 +10,14 @@ from mflib.book import chapters, coverage, inputs, ledger
 from mflib.book.cli import main
 from mflib.claims import Claim, Counterexample, Identity, register
 
-REGISTER = ",".join(register.COLUMNS) + """
+REGISTER = (
+    ",".join(register.COLUMNS)
+    + """
 LU-A,lu2020,Theorem 1,identity,One is one.,printed,one
 LU-B,lu2020,Theorem 2,counterexample,Two is one.,reading,
 CHEN-A,chen2024,Lemma 1,identity,It falls.,derived,two
 """
+)
 
 
 @pytest.fixture
@@ -40,8 +43,11 @@ def executed(checkout, name, *ids):
             check.control("2", broke="1 = 1").measure(2 * one, one)
         else:
             claim.predict(Counterexample("two", "two is one", "=="))
-        shown = cell("claim") | {"outputs": [{
-            "output_type": "display_data", "data": {}, "metadata": {"mflib": claim.record()}}]}
+        shown = cell("claim") | {
+            "outputs": [
+                {"output_type": "display_data", "data": {}, "metadata": {"mflib": claim.record()}}
+            ]
+        }
         cells.append(shown)
     out = checkout.root / "_build" / "chapters"
     out.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,8 @@ def claim(kind):
 
 def errors(slope, seed=0, seeds=16):
     noise = torch.randn(
-        seeds, len(SIZES), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        seeds, len(SIZES), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     return torch.tensor(SIZES, dtype=torch.float64) ** slope * (0.1 * noise).exp()
 
 
@@ -51,7 +52,8 @@ def test_a_rate_shows_the_averages_that_the_rule_fitted_and_the_controls(ax, sta
     (control,) = (line for label, line in lines.items() if label.startswith("control: no law: "))
     np.testing.assert_array_equal(own.get_ydata(), check.outcome.details["averaged"])
     np.testing.assert_array_equal(
-        control.get_ydata(), check.controls[0].outcome.details["averaged"])
+        control.get_ydata(), check.controls[0].outcome.details["averaged"]
+    )
     low, high = check.outcome.interval
     assert own.get_label() == f"scheme: {check.outcome.measured:.3f} [{low:.3f}, {high:.3f}]"
     assert list(ax.get_xticks()) == SIZES
@@ -134,9 +136,15 @@ def test_limits_show_prediction_tolerance_interval_and_controls(ax):
     check.control("doubled", broke="a factor").measure(2 * samples)
     figures.limit(ax, check, other)
     assert [text.get_text() for text in ax.get_yticklabels()] == [
-        "ratio", "control: doubled", "other"]
-    spans = [c.get_paths()[0].get_extents() for c in ax.collections
-             if hasattr(c, "get_paths") and len(c.get_paths()[0].vertices) > 4]
+        "ratio",
+        "control: doubled",
+        "other",
+    ]
+    spans = [
+        c.get_paths()[0].get_extents()
+        for c in ax.collections
+        if hasattr(c, "get_paths") and len(c.get_paths()[0].vertices) > 4
+    ]
     assert (spans[0].x0, spans[0].x1) == (0.875, 1.125)
     assert (spans[1].x0, spans[1].x1) == (1.75, 2.25)
     dots = [container.lines[0].get_xdata()[0] for container in ax.containers]
@@ -163,7 +171,8 @@ def test_paths_have_one_name_and_bands_their_quantiles(ax):
 
 
 @pytest.mark.parametrize(
-    ("slope", "words"), [(-1.0, "-1"), (2 / 3, "2/3"), (-0.8, "-4/5"), (0.123456, "0.123456")])
+    ("slope", "words"), [(-1.0, "-1"), (2 / 3, "2/3"), (-0.8, "-4/5"), (0.123456, "0.123456")]
+)
 def test_a_predicted_slope_is_written_as_a_fraction(ax, slope, words):
     figures.predicted(ax, [1, 8], slope, (1, 1))
     assert ax.lines[0].get_label() == f"predicted slope {words}"

@@ -36,8 +36,9 @@ def cells(house, name):
 
 def one_of_each_kind():
     rows = register.read(ROOT / "book" / "claims.csv").values()
-    return {kind: next(r for r in rows if r.kind == kind and r.paper == "chen2024")
-            for kind in KINDS}
+    return {
+        kind: next(r for r in rows if r.kind == kind and r.paper == "chen2024") for kind in KINDS
+    }
 
 
 def test_a_new_chapter_of_every_kind_runs_and_is_inconclusive(house, capsys):
@@ -47,8 +48,18 @@ def test_a_new_chapter_of_every_kind_runs_and_is_inconclusive(house, capsys):
     for row in rows.values():  # as if no chapter had them
         text = re.sub(rf",{row.chapter}$", ",", text, flags=re.M)
     table.write_text(text, "utf-8")
-    assert new(house, "fresh", "--paper", "chen2024", "--claims",
-               *[row.id for row in rows.values()], "X-1") == 0
+    assert (
+        new(
+            house,
+            "fresh",
+            "--paper",
+            "chen2024",
+            "--claims",
+            *[row.id for row in rows.values()],
+            "X-1",
+        )
+        == 0
+    )
     (result,) = runner.run(house)
     assert result.status == "done", result.message
     claims = ledger.ledger(house)["claims"]
@@ -58,8 +69,12 @@ def test_a_new_chapter_of_every_kind_runs_and_is_inconclusive(house, capsys):
         assert "NaN" in claim["checks"][0]["reason"], claim["id"]
         assert len(claim["controls"]) == 1 and not claim["controls"][0]["flipped"]
     executed = json.loads((house / "_build" / "chapters" / "fresh.ipynb").read_text("utf-8"))
-    pictures = [o for c in executed["cells"] for o in c.get("outputs", ())
-                if "image/png" in o.get("data", {})]
+    pictures = [
+        o
+        for c in executed["cells"]
+        for o in c.get("outputs", ())
+        if "image/png" in o.get("data", {})
+    ]
     assert len(pictures) == len(claims)
     capsys.readouterr()
     assert main(["--root", str(house), "ledger", "--check"]) == 1
@@ -71,8 +86,9 @@ def test_a_new_chapter_obeys_the_rules_of_the_committed_ones(house):
     """Those of test_notebooks.py, on the template."""
     assert new(house, "fresh", "--paper", "lu2020", "--claims", "LU-E11", "X-1") == 0
     code = [c for c in cells(house, "fresh") if c["cell_type"] == "code"]
-    prose = "\n".join("".join(c["source"]) for c in cells(house, "fresh")
-                      if c["cell_type"] == "markdown")
+    prose = "\n".join(
+        "".join(c["source"]) for c in cells(house, "fresh") if c["cell_type"] == "markdown"
+    )
     for cell in code:
         assert cell["outputs"] == [] and cell["execution_count"] is None
         lines = "".join(cell["source"]).splitlines()
@@ -88,8 +104,7 @@ def test_a_new_chapter_obeys_the_rules_of_the_committed_ones(house):
     assert path.read_text("utf-8") == again
 
 
-@pytest.mark.parametrize(
-    ("paper", "id"), [("lu2020", "LU-E11"), ("fang2021", "FANG-P1")])
+@pytest.mark.parametrize(("paper", "id"), [("lu2020", "LU-E11"), ("fang2021", "FANG-P1")])
 def test_it_is_listed_in_its_papers_part_and_in_the_register(house, paper, id):
     before = {name: (house / name).read_text("utf-8") for name in KEPT}
     assert new(house, "fresh", "--paper", paper, "--claims", id) == 0
@@ -99,12 +114,14 @@ def test_it_is_listed_in_its_papers_part_and_in_the_register(house, paper, id):
     assert part["chapters"][-1] == {"file": "notebooks/fresh"}
     files = [c["file"] for p in toc["parts"] for c in p["chapters"]]
     assert [f for f in files if f != "notebooks/fresh"] == [
-        c["file"] for p in old["parts"] for c in p["chapters"]]
+        c["file"] for p in old["parts"] for c in p["chapters"]
+    ]
     assert part["caption"] == paper or {"file": f"book/{paper}"} in part["chapters"]
     assert toc["parts"][-1] == old["parts"][-1]
     lines = (house / "book" / "claims.csv").read_text("utf-8").splitlines()
-    changed = [(a, b) for a, b in
-               zip(before["book/claims.csv"].splitlines(), lines, strict=True) if a != b]
+    changed = [
+        (a, b) for a, b in zip(before["book/claims.csv"].splitlines(), lines, strict=True) if a != b
+    ]
     ((was, now),) = changed
     assert now == was.rstrip(",") + ",fresh" and now.startswith(id)
 
