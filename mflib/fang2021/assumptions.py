@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..activations import Activation, activation
+from ..arguments import require_number
 
 __all__ = ["modified", "power", "power_tail"]
 
@@ -18,6 +19,8 @@ def modified(
     :math:`g(cx)` of fang2021, Lemma 1 (i); the size of :math:`h_2` is its :math:`L_1`.
     """
     s = activation(sigma)
+    for name, value in (("size", size), ("scale", scale), ("shift", shift)):
+        require_number(name, value)
     return Activation(
         f"{size:g} {s.name}({scale:g} z + {shift:g})",
         lambda z: size * s.f(scale * z + shift),
@@ -28,6 +31,7 @@ def modified(
 
 def power(alpha: float) -> Activation:
     r"""Return :math:`(z)_+^\alpha`, the ReLU-type function of fang2021, Lemma 1 (ii)."""
+    require_number("alpha", alpha, above=0)
     return Activation(
         f"relu^{alpha:g}",
         lambda z: z.clamp_min(0) ** alpha,
@@ -40,6 +44,7 @@ def power(alpha: float) -> Activation:
 
 def power_tail(alpha: float) -> Activation:
     r"""Return :math:`(1+z^2)^{-\alpha/2}`: the tail of fang2021, Lemma 1 (iii), a smooth core."""
+    require_number("alpha", alpha, above=0)
     return Activation(
         f"(1+z^2)^-{alpha / 2:g}",
         lambda z: (1 + z**2) ** (-alpha / 2),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..arguments import require_positive_int
+from ..arguments import require_positive_int, require_tensor
 from .network import Network, Weights
 
 __all__ = ["expected_range", "largest_spread", "spread", "spread_through_training"]
@@ -22,11 +22,13 @@ __all__ = ["expected_range", "largest_spread", "spread", "spread_through_trainin
 
 def spread(beta: Tensor) -> Tensor:
     r"""Return the rms distance of features (..., N, m) from their mean unit, shape (...)."""
+    require_tensor("beta", beta, 2)
     return beta.var(-1, correction=0).mean(-1).sqrt()
 
 
 def largest_spread(beta: Tensor) -> Tensor:
     r"""Return :math:`\max_{i,i'}\|\beta_i-\beta_{i'}\|_\infty`, the distance of Proposition 1."""
+    require_tensor("beta", beta, 2)
     return (beta.amax(-1) - beta.amin(-1)).amax(-1)
 
 
@@ -59,6 +61,7 @@ def spread_through_training(
     losses : Tensor
         Shape (..., steps + 1).
     """
+    net.fits(w)
     rms = largest = None
     losses = []
     for _, f, _ in net.descend(w, eta, steps):

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..arguments import require_alike, require_broadcast, require_tensor
+
 __all__ = ["Connection", "Dense", "LowRank"]
 
 
@@ -56,8 +58,15 @@ class Dense(Connection):
     v: Tensor
 
     def __post_init__(self) -> None:
-        if self.v.ndim < 2 or self.v.shape[-1] != self.v.shape[-2]:
+        require_tensor("v", self.v, 2)
+        if self.v.shape[-1] != self.v.shape[-2]:
             raise ValueError(f"v: shape {tuple(self.v.shape)} is not square; pass (..., m, m)")
+
+    @classmethod
+    def _of(cls, v: Tensor) -> Dense:
+        made = object.__new__(cls)
+        object.__setattr__(made, "v", v)
+        return made
 
     def forward(self, f: Tensor, mass: Tensor) -> Tensor:
         return (f * mass.unsqueeze(-2)) @ self.v
@@ -66,7 +75,7 @@ class Dense(Connection):
         return (f * mass.unsqueeze(-2)) @ self.v.mT
 
     def add(self, source: Tensor, target: Tensor) -> Dense:
-        return Dense(self.v + source.mT @ target)
+        return Dense._of(self.v + source.mT @ target)
 
     def dense(self) -> Tensor:
         return self.v
@@ -86,10 +95,21 @@ class LowRank(Connection):
     b: Tensor
 
     def __post_init__(self) -> None:
+        require_tensor("a", self.a, 2)
+        require_tensor("b", self.b, 2)
+        require_alike(a=self.a, b=self.b)
+        require_broadcast(a=self.a.shape[:-2], b=self.b.shape[:-2])
         if self.a.shape[-2] != self.b.shape[-2]:
             raise ValueError(
                 f"b: has rank {self.b.shape[-2]} and a has {self.a.shape[-2]}; pass as many rows"
             )
+
+    @classmethod
+    def _of(cls, a: Tensor, b: Tensor) -> LowRank:
+        made = object.__new__(cls)
+        object.__setattr__(made, "a", a)
+        object.__setattr__(made, "b", b)
+        return made
 
     def forward(self, f: Tensor, mass: Tensor) -> Tensor:
         return ((f * mass.unsqueeze(-2)) @ self.a.mT) @ self.b
@@ -98,7 +118,7 @@ class LowRank(Connection):
         return ((f * mass.unsqueeze(-2)) @ self.b.mT) @ self.a
 
     def add(self, source: Tensor, target: Tensor) -> LowRank:
-        return LowRank(torch.cat([self.a, source], -2), torch.cat([self.b, target], -2))
+        return LowRank._of(torch.cat([self.a, source], -2), torch.cat([self.b, target], -2))
 
     def dense(self) -> Tensor:
         return self.a.mT @ self.b

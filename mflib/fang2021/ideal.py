@@ -18,6 +18,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..arguments import require_instance, require_masses, require_symmetric, require_tensor
 from .connections import LowRank
 from .initialisation import feature_gram, square_root, weights_from_features
 from .network import Features, Network
@@ -41,6 +42,8 @@ def whitening(k: Tensor, empirical: Tensor) -> Tensor:
     ValueError
         If :math:`\hat K` is singular to rounding.
     """
+    require_symmetric("k", k)
+    require_symmetric("empirical", empirical)
     return square_root(k) @ square_root(empirical, -0.5)
 
 
@@ -71,6 +74,8 @@ def ideal_network(
     middle : tuple of LowRank
         The ideal weights.
     """
+    require_instance("net", net, Network)
+    require_instance("f", f, Features)
     beta, alpha, middle = [f.beta[0]], [], []
     for a, below, k in zip(f.alpha, f.beta[:-1], grams, strict=False):
         moved = coupling(k, feature_gram(net.h1.f(below))) @ a
@@ -82,6 +87,8 @@ def ideal_network(
 
 def gap(one: LowRank, other: LowRank) -> Tensor:
     r"""Return the rms difference of two connections over all pairs of units, shape (...)."""
+    require_instance("one", one, LowRank)
+    require_instance("other", other, LowRank)
     a = torch.cat([one.a, other.a], -2)
     b = torch.cat([one.b, -other.b], -2)
     squares = (feature_gram(a) * feature_gram(b)).sum((-1, -2))
@@ -133,6 +140,9 @@ def closeness(one: LowRank, other: LowRank, size: Tensor) -> Tensor:
         Shape (...); exact to six digits, since the m x m array of differences is formed in
         single precision.
     """
+    require_instance("one", one, LowRank)
+    require_instance("other", other, LowRank)
+    require_tensor("size", size, 1, last=one.a.shape[-1])
     a = torch.cat([one.a, other.a], -2).float()
     b = torch.cat([one.b, -other.b], -2).float()
     size = size.float()
@@ -157,6 +167,8 @@ def coupling_constant(values: Tensor, mass: Tensor) -> Tensor:
     mass : Tensor
         Their masses, shape (P,).
     """
+    require_tensor("values", values, 2)
+    require_masses("mass", mass, values.shape[-1])
     roots, u = torch.linalg.eigh(feature_gram(values, mass))
     turned = u.mT @ values
     pairs = turned.unsqueeze(0) * turned.unsqueeze(1)
@@ -188,6 +200,8 @@ def root_bound(k: Tensor, other: Tensor, least: Tensor | None = None) -> tuple[T
     tuple of Tensor
         Left and right side, shape (...).
     """
+    for name, value in (("k", k), ("other", other)):
+        require_symmetric(name, value)
     left = torch.linalg.matrix_norm(square_root(other) - square_root(k), 2)
     if least is None:
         ends = [torch.linalg.eigvalsh(s)[..., 0].clamp_min(0).sqrt() for s in (k, other)]

@@ -20,7 +20,17 @@ import math
 import torch
 from torch import Tensor
 
-from ..arguments import require_generator, require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_batch,
+    require_generator,
+    require_instance,
+    require_masses,
+    require_number,
+    require_positive_int,
+    require_symmetric,
+    require_tensor,
+)
 from .connections import Connection, Dense, LowRank
 from .network import Features, Network, Weights
 
@@ -50,7 +60,11 @@ def square_root(matrix: Tensor, power: float = 0.5) -> Tensor:
     ValueError
         If a negative power is asked of a matrix that is singular to rounding.
     """
+    require_symmetric("matrix", matrix)
+    require_number("power", power)
     values, vectors = torch.linalg.eigh(matrix)
+    if (values[..., 0] < -1e-9 * values[..., -1].abs().clamp_min(1e-300)).any():
+        raise ValueError("matrix: has a negative eigenvalue; a root needs a positive matrix")
     floor = 1e-13 * values.amax(-1, keepdim=True)
     if power < 0 and (values <= floor).any():
         raise ValueError(
@@ -88,8 +102,15 @@ def regression(
         If the Gram matrix is singular and there is no ridge.
     """
     require_tensor("values", values, 2)
+    n, m = values.shape[-2:]
     require_tensor("alpha", alpha, 2)
-    n = values.shape[-2]
+    require_alike(values=values, alpha=alpha)
+    if alpha.shape[-2] != n:
+        raise ValueError(f"alpha: has {alpha.shape[-2]} rows, the features have {n}")
+    if mass is not None:
+        require_masses("mass", mass, m)
+    if not isinstance(ridge, Tensor):
+        require_number("ridge", ridge, least=0)
     eye = torch.eye(n, dtype=values.dtype)
     factor, info = torch.linalg.cholesky_ex(feature_gram(values, mass) + ridge * eye)
     least = factor.diagonal(dim1=-2, dim2=-1)
@@ -109,6 +130,9 @@ def correlated_normals(
     :math:`\sqrt{1-\rho}\,g_i+\sqrt\rho\,g` with one g for all units: `share` :math:`\rho=0`
     is independence.
     """
+    if not require_batch(shape):
+        raise ValueError("shape: is empty; pass at least the number of units")
+    require_number("share", share, least=0, most=1)
     own = torch.randn(*shape, generator=require_generator(generator), dtype=torch.float64)
     if not share:
         return own
@@ -151,7 +175,10 @@ def standard_features(
     features : Features
         Their features, which Algorithm 2 keeps; the output is not set (zeros).
     """
+    require_instance("net", net, Network)
     require_positive_int("m", m)
+    require_number("sigma", sigma, above=0)
+    require_batch(batch)
     d = net.x.shape[-1]
     first = sigma * math.sqrt(d) * correlated_normals((*batch, d, m), generator, share)
     beta, alpha, middle = [net.first_features(first)], [], []
@@ -190,6 +217,9 @@ def weights_from_features(
     ridge : float or Tensor
         As in :func:`regression`.
     """
+    require_instance("net", net, Network)
+    require_tensor("first", first, 2)
+    require_instance("f", f, Features)
     m = first.shape[-1]
     mass = torch.full((m,), 1.0 / m, dtype=torch.float64) if mass is None else mass
     middle: list[Connection] = [
@@ -220,6 +250,7 @@ def algorithm_two(
     features : Features
         The features of the standard start, before the regression.
     """
+    require_number("last", last)
     first, _, f = standard_features(net, m, generator, sigma, batch, share)
     return weights_from_features(net, first, f, last), f
 
@@ -250,7 +281,12 @@ def independent_weights(
     batch : tuple of int
         Leading batch dimensions.
     """
+    require_instance("net", net, Network)
     require_positive_int("m", m)
+    require_number("mean", mean)
+    require_batch(batch)
+    if deviation is not None:
+        require_number("deviation", deviation, least=0)
     d = net.x.shape[-1]
     size = math.sqrt(m) if deviation is None else deviation
     draw = dict(generator=require_generator(generator), dtype=torch.float64)

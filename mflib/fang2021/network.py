@@ -22,7 +22,14 @@ import torch
 from torch import Tensor
 
 from ..activations import Activation, activation
-from ..arguments import require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from .connections import Connection
 from .losses import Loss, loss
 
@@ -139,9 +146,46 @@ class Network:
     def __post_init__(self) -> None:
         require_tensor("x", self.x, 2)
         require_tensor("y", self.y, 1, last=self.x.shape[-2])
+        require_alike(x=self.x, y=self.y)
+        require_broadcast(x=self.x.shape[:-2], y=self.y.shape[:-1])
         require_positive_int("depth", self.depth)
+        require_instance("skip", self.skip, bool)
         for name, find in (("h1", activation), ("h2", activation), ("loss", loss)):
-            object.__setattr__(self, name, find(getattr(self, name)))
+            try:
+                found = find(getattr(self, name))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{name}: {error}") from None
+            object.__setattr__(self, name, found)
+
+    def fits(self, w: Weights, f: Features | None = None) -> None:
+        r"""Check that weights, and features, belong to a network of this shape.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they do not; the message names the part and the shape it should have.
+        """
+        require_instance("w", w, Weights)
+        if w.first.ndim < 2:
+            raise ValueError(f"w: first has shape {tuple(w.first.shape)}; pass (..., d, m)")
+        m = w.first.shape[-1]
+        parts = {
+            "first": (w.first.shape[-2:], (self.x.shape[-1], m)),
+            "last": (w.last.shape[-1:], (m,)),
+            "mass": (w.mass.shape[-1:], (m,)),
+            "middle": ((len(w.middle),), (self.depth - 1,)),
+        }
+        for name, (seen, wanted) in parts.items():
+            if tuple(seen) != wanted:
+                raise ValueError(f"w: {name} has {tuple(seen)} where {wanted} is needed")
+        for v in w.middle:
+            ends = v.v.shape[-2:] if hasattr(v, "v") else (v.a.shape[-1], v.b.shape[-1])
+            if tuple(ends) != (m, m):
+                raise ValueError(f"w: middle connects {tuple(ends)} units; the width is {m}")
+        if f is not None:
+            require_instance("f", f, Features)
+            if len(f.beta) != self.depth or f.beta[0].shape[-2:] != (self.samples, m):
+                raise ValueError("f: does not belong to these weights; run forward first")
 
     @property
     def samples(self) -> int:
@@ -157,7 +201,14 @@ class Network:
         return self.x @ first / self.x.shape[-1]
 
     def forward(self, w: Weights) -> Features:
-        """Run the forward pass (3.7)-(3.10)."""
+        """Run the forward pass (3.7)-(3.10).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the weights do not fit the architecture.
+        """
+        self.fits(w)
         beta, alpha = [self.first_features(w.first)], []
         for v in w.middle:
             alpha.append(v.forward(self.h1.f(beta[-1]), w.mass))
@@ -246,6 +297,8 @@ class Network:
             If `steps` is no positive integer, or the loss leaves the finite numbers.
         """
         require_positive_int("steps", steps)
+        require_number("eta", eta)
+        self.fits(w)
         for k in range(steps + 1):
             f = self.forward(w)
             if not torch.isfinite(f.output).all():

@@ -18,8 +18,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..arguments import require_tensor
-from ..sobol import sobol_gaussian
+from ..arguments import require_instance, require_masses, require_number, require_tensor
+from ..sampling import sobol_gaussian
 from .initialisation import feature_gram, square_root, weights_from_features
 from .network import Features, Network, Weights
 
@@ -28,6 +28,7 @@ __all__ = ["continuous_start", "dimension", "path_grams", "paths"]
 
 def dimension(net: Network) -> int:
     r"""Return :math:`d + (L-1)N`, the number of coordinates of a path."""
+    require_instance("net", net, Network)
     return net.x.shape[-1] + (net.depth - 1) * net.samples
 
 
@@ -57,6 +58,9 @@ def paths(
         :math:`K_1, \ldots, K_L`, shape (..., N, N) each.
     """
     require_tensor("normals", normals, 2, last=dimension(net))
+    require_number("sigma", sigma, above=0)
+    if mass is not None:
+        require_masses("mass", mass, normals.shape[-2])
     d, n = net.x.shape[-1], net.samples
     first = sigma * math.sqrt(d) * normals[..., :d].mT
     beta, alpha, grams = [net.first_features(first)], [], []

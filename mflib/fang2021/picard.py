@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arguments import require_positive_int, require_tensor
+from ..arguments import require_instance, require_number, require_positive_int, require_tensor
 from .connections import Dense
 from .network import Network, Weights
 
@@ -34,7 +34,7 @@ def grid(time: float, nodes: int) -> tuple[Tensor, Tensor]:
 
     if require_positive_int("nodes", nodes) < 2:
         raise ValueError("nodes: at least 2 are needed")
-    t = np.linspace(0.0, time, nodes)
+    t = np.linspace(0.0, require_number("time", time, above=0), nodes)
     sums = cumulative_trapezoid(np.eye(nodes), t, axis=0, initial=0.0)
     return torch.as_tensor(t), torch.as_tensor(sums)
 
@@ -118,7 +118,11 @@ def picard(space: WeightSpace, start: Tensor, guess: Tensor, sums: Tensor, count
     count : int
         The number of iterations.
     """
+    require_instance("space", space, WeightSpace)
     require_positive_int("count", count)
+    require_tensor("start", start, 1)
+    require_tensor("guess", guess, 2, last=start.shape[-1])
+    require_tensor("sums", sums, 2, last=guess.shape[-2])
     iterates = [guess]
     for _ in range(count):
         iterates.append(start - sums @ space.gradient(iterates[-1]))

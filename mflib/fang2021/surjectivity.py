@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..arguments import require_positive_int, require_tensor
+from ..arguments import require_instance, require_number, require_positive_int, require_tensor
 from .ghosts import Background
 
 __all__ = ["first_layer_map", "preimages", "winding_number"]
@@ -20,6 +20,7 @@ __all__ = ["first_layer_map", "preimages", "winding_number"]
 
 def first_layer_map(back: Background, v: Tensor) -> Tensor:
     r"""Return :math:`v_1^t` of the paths (v, 0, ..., 0), for v of shape (d, G), same shape."""
+    require_instance("back", back, Background)
     alpha = torch.zeros(back.net.depth - 1, back.net.samples, v.shape[-1], dtype=v.dtype)
     return back.follow(v, alpha).first[-1]
 
@@ -47,7 +48,10 @@ def preimages(
     missed : Tensor
         :math:`|v_1^t(v)-\text{target}|`, shape (G,).
     """
+    require_instance("back", back, Background)
     require_positive_int("sweeps", sweeps)
+    if radius is not None:
+        require_number("radius", radius, above=0)
     d = require_tensor("targets", targets, 2).shape[0]
 
     def inside(v: Tensor) -> Tensor:
@@ -85,7 +89,10 @@ def preimages(
 
 def winding_number(curve: Tensor, points: Tensor) -> Tensor:
     r"""Return how often a closed polygon (2, M) turns around points (2, G), shape (G,)."""
-    require_tensor("curve", curve, 2)
+    for name, value in (("curve", curve), ("points", points)):
+        require_tensor(name, value, 2)
+        if value.shape[:-1] != (2,):
+            raise ValueError(f"{name}: shape {tuple(value.shape)} is not (2, ...), a plane's")
     away = curve.unsqueeze(-1) - points.unsqueeze(1)
     angle = torch.atan2(away[1], away[0])
     turn = torch.remainder(angle.roll(-1, 0) - angle + math.pi, 2 * math.pi) - math.pi

@@ -19,6 +19,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..arguments import require_instance
 from .initialisation import feature_gram
 from .losses import Loss
 from .network import Features, Network, Weights
@@ -30,6 +31,8 @@ _OUTPUT = Loss("output", lambda z, y: z, lambda z, y: torch.ones_like(z))
 
 def tangent_gram(net: Network, w: Weights, f: Features) -> Tensor:
     r"""Return G at the weights `w` with forward pass `f`, shape (..., N, N)."""
+    require_instance("net", net, Network)
+    net.fits(w, f)
     e = replace(net, loss=_OUTPUT).backward(w, f)
     gram = feature_gram(net.h1.f(f.beta[-1]), w.mass)
     gram = gram + net.x @ net.x.mT / net.x.shape[-1] * feature_gram(e.beta[0], w.mass)

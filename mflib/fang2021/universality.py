@@ -21,7 +21,12 @@ import torch
 from torch import Tensor
 
 from ..activations import Activation, activation
-from ..arguments import require_generator, require_positive_int, require_tensor
+from ..arguments import (
+    require_generator,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..kernels import normal_rule
 
 __all__ = ["Adversary", "gaussian_points", "parallel", "value_range"]
@@ -67,8 +72,10 @@ def value_range(
     ValueError
         If the radius is negative.
     """
-    if not radius >= 0:
-        raise ValueError(f"radius: expected a number >= 0, got {radius!r}")
+    require_number("radius", radius, least=0)
+    require_tensor("centre", centre, 0)
+    if turning is not None:
+        require_tensor("turning", turning, 1)
     f = activation(h).f
     ends = torch.stack([f(centre - radius), f(centre + radius)])
     low, high = ends.amin(0), ends.amax(0)
@@ -82,7 +89,11 @@ def value_range(
 
 def parallel(x: Tensor) -> Tensor:
     r"""Return the largest :math:`|\cos|` between two of the inputs (N, d); 1 if parallel."""
-    unit = require_tensor("x", x, 2) / x.norm(dim=-1, keepdim=True)
+    if require_tensor("x", x, 2).ndim != 2 or len(x) < 2:
+        raise ValueError(f"x: shape {tuple(x.shape)} is not (N, d) with at least two inputs")
+    if not (x.norm(dim=-1) > 0).all():
+        raise ValueError("x: an input is zero and has no direction; remove it")
+    unit = x / x.norm(dim=-1, keepdim=True)
     cosine = (unit @ unit.mT).abs()
     return (cosine - torch.eye(len(x), dtype=x.dtype)).amax()
 

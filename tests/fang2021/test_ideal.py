@@ -94,8 +94,12 @@ def test_the_distances_are_the_largest_over_layers():
     residuals, pairs = distances(net, first, f, grams)
     ideal, middle = ideal_network(net, f, grams)
     here = weights_from_features(net, first, f).middle
-    far = [(a - b).square().sum(1).mean(1).sqrt() for a, b in zip(f.alpha, ideal.alpha, strict=True)]
+    far = [
+        (a - b).square().sum(1).mean(1).sqrt() for a, b in zip(f.alpha, ideal.alpha, strict=True)
+    ]
     torch.testing.assert_close(residuals, torch.maximum(*far))
-    off = [(a.dense() - b.dense()).square().mean((1, 2)).sqrt()
-           for a, b in zip(here, middle, strict=True)]
+    off = [
+        (a.dense() - b.dense()).square().mean((1, 2)).sqrt()
+        for a, b in zip(here, middle, strict=True)
+    ]
     torch.testing.assert_close(pairs, torch.maximum(*off))

@@ -27,6 +27,7 @@ def test_the_regression_is_the_minimum_norm_solution():
 
 def test_the_regression_with_masses_meets_its_constraint():
     mass = torch.rand(30, generator=generator(4), dtype=torch.float64)
+    mass = mass / mass.sum()
     values, alpha = normal(4, 30), normal(4, 30, seed=1)
     made = regression(values, alpha, mass).forward(values, mass)
     torch.testing.assert_close(made, alpha)
