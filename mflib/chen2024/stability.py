@@ -83,7 +83,7 @@ def gram_modulus(omega: Tensor, w: Tensor | float) -> Tensor:
 
 
 def gram_root_modulus(omega: Tensor, x: Tensor, w: Tensor | float) -> Tensor:
-    r"""Return how much :math:`\sqrt{v^\top G_2 v}` can change for a unit vector v within distance W.
+    r"""Return how much :math:`\sqrt{v^\top G_2 v}`, v of norm 1, can change within distance W.
 
     .. math::
 
