@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .arguments import require_positive_int
-from .data import digits
+from .digits import digits
 from .kernels import population_gram
 
 __all__ = ["conditioned_digits"]

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from .arguments import require_positive_int
 from .blocks import NeuronBlock
-from .scaled_resnet import Backward, ScaledResNet
+from .chen2024.network import ScaledResNet
+from .ode import Pass
 
 __all__ = ["gram_encoder", "gram_encoder_profile", "gram_predictor", "neuron_gram"]
 
@@ -82,7 +83,7 @@ def neuron_gram(
 
 
 def gram_encoder_profile(
-    net: ScaledResNet, theta: Tensor, state: Backward, chunk: int | None = None
+    net: ScaledResNet, theta: Tensor, state: Pass, chunk: int | None = None
 ) -> Tensor:
     r"""Return the encoder's Gram matrix layer by layer, shape (..., L, n, n).
 
@@ -90,16 +91,16 @@ def gram_encoder_profile(
     particles; the adjoint is taken at the layer's end, as backpropagation does. `chunk`
     as in :func:`neuron_gram`.
     """
-    z, p = state.trajectory.stages[..., 0, :, :], state.costate.stages[..., 0, :, :]
+    z, p = state.trajectory.stages[..., 0, :, :], state.adjoint.stages[..., 0, :, :]
     return neuron_gram(net.encoder, z, theta, p, chunk)
 
 
-def gram_encoder(net: ScaledResNet, theta: Tensor, state: Backward) -> Tensor:
+def gram_encoder(net: ScaledResNet, theta: Tensor, state: Pass) -> Tensor:
     r"""Return :math:`G_1(\tau, \nu)` (chen2024, eq. (19)), shape (..., n, n), the mean over layers."""
     return gram_encoder_profile(net, theta, state).mean(-3)
 
 
-def gram_predictor(net: ScaledResNet, omega: Tensor, state: Backward) -> Tensor:
+def gram_predictor(net: ScaledResNet, omega: Tensor, state: Pass) -> Tensor:
     r"""Return :math:`G_2(\tau, \nu)` (chen2024, eq. (20)), shape (..., n, n)."""
     z = state.trajectory.X[..., -1, :, :]
     return neuron_gram(net.predictor, z, omega, torch.ones_like(z[..., :1]))

@@ -13,44 +13,17 @@ network :math:`X^{l+1} = X^l + \frac1L \sum_i w_{l,i} f(X^l, \theta_{l,i})`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .blocks import Block
 from .arguments import require_positive_int, require_tensor
+from .blocks import Block
 from .measures import Measure
+from .stepping import runge_kutta_stages, tableau
 
-__all__ = ["METHODS", "Adjoint", "Tableau", "Trajectory", "adjoint", "flow"]
-
-
-@dataclass(frozen=True)
-class Tableau:
-    """An explicit Runge-Kutta method: stage matrix `a`, weights `b`, abscissae `c`."""
-
-    a: tuple[tuple[float, ...], ...]
-    b: tuple[float, ...]
-    c: tuple[float, ...]
-    order: int
-
-
-#: The one-step methods, by name.
-METHODS: dict[str, Tableau] = {
-    "euler": Tableau(((),), (1.0,), (0.0,), 1),
-    "midpoint": Tableau(((), (0.5,)), (0.0, 1.0), (0.0, 0.5), 2),
-    "rk4": Tableau(
-        ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
-        (1 / 6, 1 / 3, 1 / 3, 1 / 6),
-        (0.0, 0.5, 0.5, 1.0),
-        4,
-    ),
-}
-
-
-def _tableau(method: str) -> Tableau:
-    if method not in METHODS:
-        raise ValueError(f"method: no {method!r}; choose one of {', '.join(METHODS)}")
-    return METHODS[method]
+__all__ = ["Adjoint", "Pass", "Trajectory", "adjoint", "flow", "squared_loss"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +74,77 @@ class Adjoint:
     stages: Tensor
 
 
+def squared_loss(residual: Tensor, mass: Tensor | None = None) -> Tensor:
+    r"""Return :math:`\tfrac12 \sum_i m_i\, r_i^2`, shape (...), of residuals (..., n).
+
+    Parameters
+    ----------
+    residual : Tensor
+        Prediction minus target, shape (..., n).
+    mass : Tensor, optional
+        Weights of the data, shape (n,), sum 1. Default: 1/n each.
+
+    Examples
+    --------
+    >>> squared_loss(torch.tensor([1.0, 3.0]))
+    tensor(2.5000)
+    """
+    if mass is None:
+        return 0.5 * residual.square().mean(-1)
+    return 0.5 * (mass * residual.square()).sum(-1)
+
+
+@dataclass(frozen=True)
+class Pass:
+    r"""One forward and backward pass: states, adjoint and residual at the data.
+
+    Attributes
+    ----------
+    trajectory : Trajectory
+        The states :math:`X_\rho`.
+    adjoint : Adjoint
+        The adjoint :math:`p_\rho`; whether it starts from the residual or from a bare
+        read-out is the maker's convention.
+    residual : Tensor
+        Prediction minus target, shape (..., n).
+    mass : Tensor, optional
+        Weights of the data, shape (n,), sum 1. Default: 1/n each.
+    """
+
+    trajectory: Trajectory
+    adjoint: Adjoint
+    residual: Tensor
+    mass: Tensor | None = None
+
+    @property
+    def loss(self) -> Tensor:
+        r"""The loss :math:`\tfrac12 \sum_i m_i\, r_i^2`, shape (...)."""
+        return squared_loss(self.residual, self.mass)
+
+    @property
+    def states(self) -> Tensor:
+        r"""The states :math:`X^l` in which the layers of Euler's method act, (..., L, n, d)."""
+        return self._of_layers(self.trajectory.stages)
+
+    @property
+    def costates(self) -> Tensor:
+        r"""The adjoints :math:`p^{l+1}` that layer l's change meets, shape (..., L, n, d)."""
+        return self._of_layers(self.adjoint.stages)
+
+    @property
+    def output(self) -> Tensor:
+        r"""The states :math:`X^L` at depth 1, shape (..., n, d)."""
+        return self.trajectory.X[..., -1, :, :]
+
+    def _of_layers(self, stages: Tensor) -> Tensor:
+        if stages.shape[-3] != 1:
+            raise ValueError(
+                f"method: a step of {self.trajectory.method} has {stages.shape[-3]} stages; "
+                "layers have one state each with method='euler'"
+            )
+        return stages[..., 0, :, :]
+
+
 def _field_dim(block: Block, x: Tensor) -> None:
     if block.d_out != block.d:
         raise ValueError(
@@ -136,25 +180,19 @@ def flow(
     TypeError, ValueError
         If an argument is malformed, or the flow leaves the finite numbers.
     """
-    tableau = _tableau(method)
+    table = tableau(method)
     require_positive_int("steps", steps)
     _field_dim(block, x)
-    theta, weights = measure.stages(steps, tableau.c)
+    theta, weights = measure.stages(steps, table.c)
     batch = torch.broadcast_shapes(x.shape[:-2], theta.shape[:-4], weights.shape[:-3])
     X = x.expand(*batch, *x.shape[-2:])
-    h, states, stages = 1.0 / steps, [X], []
+    states, stages = [X], []
     for step in range(steps):
-        k, seen = [], []
-        for s, row in enumerate(tableau.a):
-            at = X
-            for coefficient, slope in zip(row, k, strict=True):
-                if coefficient:
-                    at = at + h * coefficient * slope
-            seen.append(at)
-            k.append(
-                block.field(at, theta[..., step, s, :, :], weights[..., step, s, :])
-            )
-        X = X + h * sum(b * slope for b, slope in zip(tableau.b, k, strict=True) if b)
+        fields = [
+            partial(block.field, theta=theta[..., step, s, :, :], weights=weights[..., step, s, :])
+            for s in range(len(table.b))
+        ]
+        X, seen = runge_kutta_stages(fields, X, 1.0 / steps, method)
         states.append(X)
         stages.append(torch.stack(seen, -3))
     if not torch.isfinite(X).all():
@@ -195,21 +233,21 @@ def adjoint(block: Block, trajectory: Trajectory, p1: Tensor) -> Adjoint:
     The costate that multiplies a change of layer `l` is :math:`p^{l+1}`, not
     :math:`p^l`; taking the latter is an error of order 1/L that looks like a bug of 5 %.
     """
-    tableau = _tableau(trajectory.method)
+    table = tableau(trajectory.method)
     require_tensor("p1", p1, 2, last=block.d)
     steps, h = trajectory.steps, 1.0 / trajectory.steps
     p = p1.expand_as(trajectory.X[..., -1, :, :])
     rows, costates = [p], []
-    order = range(len(tableau.b))
+    order = range(len(table.b))
     for step in reversed(range(steps)):
         pulled: dict[int, Tensor] = {}
         seen: dict[int, Tensor] = {}
         for s in reversed(order):
             # b_s g_s = b_s p + h sum_j a_js q_j, with q_j the pulled-back costates
-            g = tableau.b[s] * p
+            g = table.b[s] * p
             for j in range(s + 1, len(order)):
-                if tableau.a[j][s]:
-                    g = g + h * tableau.a[j][s] * pulled[j]
+                if table.a[j][s]:
+                    g = g + h * table.a[j][s] * pulled[j]
             pulled[s] = block.vjp(
                 trajectory.stages[..., step, s, :, :],
                 trajectory.theta[..., step, s, :, :],

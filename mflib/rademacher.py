@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from .arguments import require_generator, require_positive_int, require_tensor
+from .stepping import runge_kutta_step
 
 __all__ = [
     "BallSupremum",
@@ -326,10 +327,7 @@ def encoder_difference(
     def output(z: Tensor) -> Tensor:
         return (torch.tanh(z @ head[:, :-1].T + head[:, -1]) @ a[..., None])[..., 0]
 
-    z, h = x.expand(len(a), *x.shape), 1.0 / steps
+    start = z = x.expand(len(a), *x.shape)
     for _ in range(steps):
-        k1 = field(z)
-        k2 = field(z + h / 2 * k1)
-        k3 = field(z + h / 2 * k2)
-        z = z + h / 6 * (k1 + 2 * k2 + 2 * k3 + field(z + h * k3))
-    return output(z) - output(x.expand(len(a), *x.shape))
+        z = runge_kutta_step(field, z, 1.0 / steps)
+    return output(z) - output(start)

@@ -15,8 +15,10 @@ CLAIM = """from mflib.claims import Claim, Identity
 claim = Claim("{id}", paper="lu2020", where="here", kind="identity",
               statement="One is one.", seed=seed)
 check = claim.predict(Identity("1 = 1", tolerance=1e-12))
-check.measure({error})
-check.control("2", broke="1 = 1").measure({control})
+error = {error}
+check.measure(error)
+broken = {control}  # a stand-in for what a chapter computes
+check.control("2", broke="1 = 1").measure(broken)
 claim"""
 
 

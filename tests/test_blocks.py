@@ -1,9 +1,9 @@
 import pytest
 import torch
+from problems import randn
 from torch.func import jacrev, vmap
 
 from mflib.blocks import MatrixBlock, NeuronBlock
-from problems import randn
 
 BLOCKS = [
     MatrixBlock(3, "tanh"),

@@ -8,7 +8,7 @@ from conftest import ROOT
 from test_cifar_train import finish, make
 
 from mflib.cifar import recipe, records
-from mflib.cifar.protocol import PAPER
+from mflib.cifar.recipe import PAPER
 
 matplotlib.use("Agg")
 
@@ -22,7 +22,7 @@ def chapter(folder):
         if cell["cell_type"] == "code":
             exec(source.replace('"quick": (3, 8)', '"quick": (1, 1)'), scope)
             if "parameters" in cell["metadata"].get("tags", ()):
-                scope |= {"records": str(folder), "blocks": 3, "width": 4}
+                scope |= {"records": str(folder), "blocks": 3, "width": 8}
     scope["plt"].close("all")
     return scope
 

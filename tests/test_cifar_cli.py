@@ -37,12 +37,12 @@ def run(words, **more):
 def whole(files, tmp_path_factory):
     """One uninterrupted run of three epochs."""
     out = tmp_path_factory.mktemp("whole")
-    assert main(words(files, out, "--method", "T1", "--seeds", 0, "--epochs", 3)) == 0
+    assert main(words(files, out, "--rule", "T1", "--seeds", 0, "--epochs", 3)) == 0
     return read_records(out)[0]
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bits(files, whole, tmp_path):
-    command = words(files, tmp_path, "--method", "T1", "--seeds", 0, "--epochs", 3,
+    command = words(files, tmp_path, "--rule", "T1", "--seeds", 0, "--epochs", 3,
                     "--checkpoint-seconds", 0)
     child = subprocess.Popen([sys.executable, "-m", "mflib.cifar", *command], env=ENV)
     for _ in range(600):
@@ -86,7 +86,7 @@ def test_a_time_limit_stops_and_the_same_command_goes_on(files, tmp_path, capsys
     assert "time is up: 12 to go; the same command goes on" in capsys.readouterr().out
     assert main(plan) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"{planned[0]} (begun)"
-    args = words(files, tmp_path, "--method", "vanilla", "--seeds", 0, "--epochs", 1)
+    args = words(files, tmp_path, "--rule", "vanilla", "--seeds", 0, "--epochs", 1)
     args.remove("--quiet")
     assert main(args) == 0
     assert "goes on after 0 epochs and " in capsys.readouterr().err
@@ -95,7 +95,7 @@ def test_a_time_limit_stops_and_the_same_command_goes_on(files, tmp_path, capsys
 
 
 def test_an_existing_record_is_refused_skipped_or_replaced(files, tmp_path, capsys):
-    args = words(files, tmp_path, "--method", "vanilla", "--epochs", 1)
+    args = words(files, tmp_path, "--rule", "vanilla", "--epochs", 1)
     assert main([*args, "--seeds", "0"]) == 0
     before = next(tmp_path.glob("*.json")).read_bytes()
     assert main([*args, "--seeds", "0,1"]) == 2
@@ -121,7 +121,7 @@ def test_the_table_speaks_json_and_markdown(tmp_path, capsys):
     ("extra", "expected"),
     [
         (("--net", "resnet18"), "'resnet18' is none of resnet20"),
-        (("--method", "magic"), "'magic' is none of vanilla"),
+        (("--rule", "magic"), "'magic' is none of vanilla"),
         (("--seeds", ""), "names no seed"),
         (("--seeds", "3-1"), "names no seed"),
         (("--seeds", "x"), "is not like 0-7"),
@@ -164,7 +164,7 @@ def test_torch_and_numpy_are_enough(files, tmp_path):
         "sys.argv[1:].index('--out') + 1]])\n"
         "sys.exit(code)\n"
     )
-    args = words(files, tmp_path, "--seeds", 0, "--epochs", 1, "--method", "vanilla")
+    args = words(files, tmp_path, "--seeds", 0, "--epochs", 1, "--rule", "vanilla")
     args.remove("--quiet")
     done = subprocess.run([sys.executable, "-c", code, *args], env=ENV, text=True,
                           capture_output=True, timeout=120)

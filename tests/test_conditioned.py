@@ -1,9 +1,9 @@
 import pytest
 import torch
+from problems import generator
 
 from mflib.conditioned import conditioned_digits
 from mflib.kernels import population_gram
-from problems import generator
 
 
 def test_the_problems_are_digits_on_the_sphere_above_the_floor():

@@ -1,9 +1,9 @@
 import pytest
 import torch
+from problems import randn
 
 from mflib.gelbrich import gelbrich, moments
 from mflib.transport import wasserstein
-from problems import randn
 
 
 def covariance(*shape, seed=0):

@@ -5,16 +5,10 @@ import torch
 from problems import DOUBLE, generator, randn
 
 from mflib.blocks import NeuronBlock
-from mflib.gradient_flow import (
-    Path,
-    chebyshev_step,
-    descend,
-    integrate,
-    runge_kutta_step,
-    time_scale,
-)
-from mflib.landscape import Problem
-from mflib.wasserstein_flow import Particles, Velocity, WassersteinFlow
+from mflib.gradient_flow import Path, descend, integrate, time_scale
+from mflib.lu2020.wasserstein_flow import Particles, Velocity, WassersteinFlow
+from mflib.problem import Problem
+from mflib.stepping import chebyshev_step, runge_kutta_step
 
 L, N, S, BLOCK = 6, 7, 3, NeuronBlock(2, "tanh")
 FLOW = WassersteinFlow(Problem(BLOCK, randn(5, 2), randn(5, seed=1), steps=L))

@@ -1,9 +1,9 @@
 import pytest
 import torch
-
-from mflib.gram import gram_encoder, gram_encoder_profile, gram_predictor, neuron_gram
-from mflib.scaled_resnet import ScaledResNet, initial_particles
 from problems import DOUBLE, generator, randn
+
+from mflib.chen2024.network import ScaledResNet, initial_particles
+from mflib.gram import gram_encoder, gram_encoder_profile, gram_predictor, neuron_gram
 
 NET = ScaledResNet(3, "tanh", alpha=1.7, beta=2.3)
 X, Y = randn(4, 3), randn(4, seed=1)

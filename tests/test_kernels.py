@@ -2,13 +2,13 @@ import math
 
 import pytest
 import torch
+from problems import DOUBLE, randn
 
 from mflib import kernels
 from mflib.blocks import NeuronBlock
+from mflib.chen2024.sphere_kernel import Spectrum
 from mflib.gram import neuron_gram
 from mflib.kernels import gaussian_plane, normal_rule, population_gram
-from mflib.spectra import Spectrum
-from problems import DOUBLE, randn
 
 CIRCLE = [(4, 0.25102017488627), (8, 0.04468608368563), (16, 0.00141737712151)]
 

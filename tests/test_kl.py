@@ -3,6 +3,7 @@ import math
 import mpmath
 import pytest
 import torch
+from problems import randn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from mflib.kl import (
@@ -13,7 +14,6 @@ from mflib.kl import (
     kl_nearest_neighbour,
     log_ratio_of_map,
 )
-from problems import randn
 
 
 def covariance(*shape, seed=0):

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from problems import DOUBLE, generator, randn
 
 from mflib.measures import (
     CurveMeasure,
@@ -11,7 +12,6 @@ from mflib.measures import (
     mixture,
     wave_measure,
 )
-from problems import DOUBLE, generator, randn
 
 ABSCISSAE = (0.0, 0.5, 1.0)
 

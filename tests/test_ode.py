@@ -2,11 +2,12 @@ import math
 
 import pytest
 import torch
+from problems import DOUBLE, generator, linear_growth, randn, rotation, tanh_flow
 
 from mflib.blocks import MatrixBlock, NeuronBlock
 from mflib.measures import CurveMeasure, LayeredMeasure, gaussian_measure, wave_measure
-from mflib.ode import METHODS, adjoint, flow
-from problems import DOUBLE, generator, linear_growth, randn, rotation, tanh_flow
+from mflib.ode import adjoint, flow
+from mflib.stepping import METHODS
 
 
 def test_the_orders_are_those_of_the_textbooks():

@@ -6,13 +6,13 @@ import re
 import matplotlib
 import pytest
 import torch
+from conftest import ROOT
 
 import mflib.blocks
+import mflib.chen2024.network
 import mflib.gram
-import mflib.landscape
 import mflib.ode
-import mflib.scaled_resnet
-from conftest import ROOT
+import mflib.problem
 
 matplotlib.use("Agg")
 
@@ -76,12 +76,12 @@ def adjoint_at_the_start(block, trajectory, p1):
 @pytest.mark.parametrize("bug", [sign_of_the_adjoint, adjoint_at_the_start])
 @pytest.mark.parametrize("chapter", [energy, first_variation])
 def test_a_wrong_adjoint_is_noticed(monkeypatch, bug, chapter):
-    for module in (mflib.landscape, mflib.scaled_resnet):
+    for module in (mflib.problem, mflib.chen2024.network):
         monkeypatch.setattr(module, "adjoint", bug)
     if chapter is first_variation and bug is adjoint_at_the_start:
         # Runge-Kutta stages keep their own costates: spoil the Euler runs only
         monkeypatch.setattr(
-            mflib.landscape, "adjoint",
+            mflib.problem, "adjoint",
             lambda b, t, p: bug(b, t, p) if t.method == "euler" else ADJOINT(b, t, p))
     assert any("refuted" in checks for checks in chapter().values())
 
@@ -96,14 +96,14 @@ def half(original, *arguments, **options):
     [
         (mflib.blocks.NeuronBlock, "pairing_grad", energy),
         (mflib.blocks.NeuronBlock, "pairing", energy),
-        (mflib.scaled_resnet.ScaledResNet, "velocity", energy),
-        (mflib.scaled_resnet.ScaledResNet, "encoder_derivative", energy),
-        (mflib.scaled_resnet.ScaledResNet, "predictor_derivative", energy),
+        (mflib.chen2024.network.ScaledResNet, "velocity", energy),
+        (mflib.chen2024.network.ScaledResNet, "encoder_derivative", energy),
+        (mflib.chen2024.network.ScaledResNet, "predictor_derivative", energy),
         (mflib.gram, "neuron_gram", energy),
         (mflib.blocks.MatrixBlock, "vjp", first_variation),
         (mflib.blocks.MatrixBlock, "pairing_grad", first_variation),
-        (mflib.landscape.Problem, "pairing", first_variation),
-        (mflib.landscape.Problem, "gradient", first_variation),
+        (mflib.problem.Problem, "pairing", first_variation),
+        (mflib.problem.Problem, "gradient", first_variation),
     ],
     ids=lambda v: v if isinstance(v, str) else getattr(v, "__name__", ""),
 )
@@ -115,10 +115,10 @@ def test_a_dropped_factor_is_noticed(monkeypatch, owner, name, chapter):
 @pytest.mark.parametrize("scale", ["alpha", "beta"])
 def test_a_scaling_left_out_of_the_backward_pass_is_noticed(monkeypatch, scale):
     def without(original, self, *arguments, **options):
-        plain = mflib.scaled_resnet.ScaledResNet(
+        plain = mflib.chen2024.network.ScaledResNet(
             self.dim, self.sigma, **({"alpha": self.alpha, "beta": self.beta} | {scale: 1.0}))
         state = self.backward(*arguments[:4])
         return original(plain, *arguments[:4], state=state)
 
-    wrap(monkeypatch, mflib.scaled_resnet.ScaledResNet, "velocity", without)
+    wrap(monkeypatch, mflib.chen2024.network.ScaledResNet, "velocity", without)
     assert "refuted" in energy()["CHEN-E13"]

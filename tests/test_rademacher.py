@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from problems import generator, randn
 from scipy import optimize, stats
 from torchdiffeq import odeint
 
+from mflib.chen2024.sphere_kernel import Spectrum
 from mflib.rademacher import (
     ball_supremum,
     encoder_difference,
@@ -15,8 +17,6 @@ from mflib.rademacher import (
     heavy_tail_member,
     random_signs,
 )
-from mflib.spectra import Spectrum
-from problems import generator, randn
 
 
 def sphere(n, d, seed=0):

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from problems import generator
 
 from mflib.sobol import sobol_gaussian
-from problems import generator
 
 
 def test_points_are_gaussian_and_quieter_than_random_ones():

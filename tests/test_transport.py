@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from problems import DOUBLE, generator, randn
 from scipy.optimize import linprog
 from scipy.stats import wasserstein_distance
 
@@ -20,7 +21,6 @@ from mflib.transport import (
     slab_atoms,
     wasserstein,
 )
-from problems import DOUBLE, generator, randn
 
 
 def masses(*shape, seed=5):

@@ -1,8 +1,9 @@
-// Sorting and filtering of the ledger; without JavaScript it is a plain table.
+// Sorting (within each paper) and filtering of the ledger; without JavaScript it is a plain table.
 document.addEventListener("DOMContentLoaded", () => {
   const table = document.querySelector(".mf-ledger table");
   if (!table) return;
-  const body = table.tBodies[0], rows = [...body.rows], words = rows.map(r => r.textContent.toLowerCase());
+  const bodies = [...table.tBodies], rows = bodies.flatMap(body => [...body.rows].slice(1));
+  const words = rows.map(r => r.textContent.toLowerCase());
   const filter = document.getElementById("mf-filter"), count = document.getElementById("mf-count");
   const show = () => {
     const wanted = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -13,6 +14,7 @@ document.addEventListener("DOMContentLoaded", () => {
       row.style.display = hit ? "" : "none";
       shown += hit;
     });
+    bodies.forEach(body => { body.rows[0].style.display = [...body.rows].slice(1).every(r => r.hidden) ? "none" : ""; });
     count.textContent = `${shown} of ${rows.length} claims`;
   };
   filter.addEventListener("input", show);
@@ -25,7 +27,7 @@ document.addEventListener("DOMContentLoaded", () => {
       cell.setAttribute("aria-sort", down ? "descending" : "ascending");
       [...rows].sort((a, b) => (down ? -1 : 1) * a.cells[column].textContent.trim()
         .localeCompare(b.cells[column].textContent.trim(), undefined, {numeric: true}))
-        .forEach(row => body.appendChild(row));
+        .forEach(row => row.parentNode.appendChild(row));
     };
     cell.addEventListener("click", sort);
     cell.addEventListener("keydown", e => { if (e.key === "Enter") sort(); });

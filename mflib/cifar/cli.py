@@ -1,4 +1,4 @@
-"""The commands train, table, bench, plan and all."""
+"""The commands train, table, plan and all."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from . import CifarError, data
+from .algorithm_one import RULES
 from .architectures import NETWORKS
-from .meanfield import METHODS
-from .protocol import protocol
-from .recipe import Config, config
-from .records import checkout, checkpoint_path, committed, prepare, read_records, write
-from .runner import Place, run_all, written
+from .executor import Place, run_all, written
+from .recipe import PROTOCOLS, Config, config, protocol
+from .records import (
+    checkout,
+    checkpoint_path,
+    committed,
+    prepare,
+    read_records,
+    settled,
+)
 
 __all__ = ["main"]
 
@@ -88,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     train = add("train", "Train networks; each finished run becomes a JSON record.")
     train.add_argument("--net", nargs="+", required=True, metavar="NET",
                        help=", ".join(NETWORKS))
-    train.add_argument("--method", nargs="+", default=["vanilla", "mean-field"],
-                       metavar="METHOD", help=", ".join(METHODS))
+    train.add_argument("--rule", nargs="+", default=["vanilla", "mean-field"],
+                       metavar="RULE", help=", ".join(RULES))
     train.add_argument("--seeds", default="0-7", metavar="LIST", help="like 0-7 or 0,2,5")
     train.add_argument("--overwrite", action="store_true", help="replace existing records")
     train.add_argument("--missing", action="store_true",
@@ -101,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
         ("all", "Run the missing runs of the table in the order of the protocol."),
     ):
         sub = add(name, text)
+        sub.add_argument("--protocol", choices=tuple(PROTOCOLS), default="full",
+                         help="full: Table 1, needs a GPU; small: the same question on"
+                         " averaged images with small networks (default: full)")
         sub.add_argument("--net", nargs="+", metavar="NET", help="only these networks")
         sub.add_argument("--seeds-at-most", type=int, metavar="N", help="fewer seeds a row")
         sub.add_argument("--resnext", action="store_true",
@@ -112,16 +122,6 @@ def _parser() -> argparse.ArgumentParser:
                        help=f"folder of the records (default: book/records/cifar {here})")
     table.add_argument("--json", action="store_true")
 
-    bench = add("bench", "Measure images per second beside a plain eager loop.")
-    bench.add_argument("--net", default="resnet20")
-    bench.add_argument("--pairs", type=int, default=8, help="pairs of runs together")
-    bench.add_argument("--device", default="auto")
-    bench.add_argument("--precision", choices=("fp32", "bf16"))
-    bench.add_argument("--seconds", type=float, default=5.0, help="for one measurement")
-    bench.add_argument("--rounds", type=int, default=3, help="interleaved measurements")
-    bench.add_argument("--json", action="store_true")
-    bench.add_argument("--out", metavar="FILE", help="write the JSON to a file as well")
-    bench.add_argument("--profile", action="store_true", help="show the costly operations")
     return parser
 
 
@@ -131,7 +131,7 @@ def _precision(options: argparse.Namespace, client: Any) -> str:
     if options.device != "auto":
         return "bf16" if options.device.startswith("cuda") else "fp32"
     if client is not None:
-        from .cluster import has_gpu
+        from .executor import has_gpu
 
         return "bf16" if has_gpu(client) else "fp32"
     return "bf16" if torch.cuda.is_available() else "fp32"
@@ -143,7 +143,7 @@ def _workers(options: argparse.Namespace) -> Any:
         return contextlib.nullcontext()
     if options.minutes is not None or options.download:
         raise CifarError("scheduler: --minutes and --download are for one machine")
-    from .cluster import connect
+    from .executor import connect
 
     return connect(options.scheduler)
 
@@ -160,7 +160,7 @@ def _train_on(client: Any, options: argparse.Namespace) -> int:
                subset=options.subset, verified=not options.unverified)
         for net in options.net
         for seed in seeds_of(options.seeds)
-        for how in options.method
+        for how in options.rule
     ]
     known = written(configs, options.out)
     if known and options.missing:
@@ -174,7 +174,8 @@ def _train_on(client: Any, options: argparse.Namespace) -> int:
 
 
 def _execute(
-    configs: list[Config], options: argparse.Namespace, client: Any, overwrite: bool = False
+    configs: list[Config], options: argparse.Namespace, client: Any, overwrite: bool = False,
+    skip: Callable[[Config], bool] | None = None,
 ) -> int:
     if options.together is not None and options.together < 1:
         raise CifarError(f"together: at least one run, got {options.together}")
@@ -192,11 +193,11 @@ def _execute(
         return 0
     prepare(Path(options.out))
     if client is not None:
-        from .cluster import run_on_cluster
+        from .executor import run_on_cluster
 
         done, left = run_on_cluster(configs, place, client, options.together)
     else:
-        done, left = run_all(configs, place, options.together, options.minutes)
+        done, left = run_all(configs, place, options.together, options.minutes, skip)
     print(f"{done} of {done + left} runs finished, records in {options.out}")
     if left:
         print(f"time is up: {left} to go; {_again(options)}")
@@ -218,14 +219,19 @@ def _protocol_on(client: Any, options: argparse.Namespace) -> int:
         config(net, "vanilla", 0)  # an unknown name is an error
     if options.seeds_at_most is not None and options.seeds_at_most < 1:
         raise CifarError(f"seeds-at-most: at least one, got {options.seeds_at_most}")
+    precision = "fp32" if options.protocol == "small" else _precision(options, client)
     configs = protocol(
-        _precision(options, client), options.resnext, not options.unverified,
-        options.epochs, options.subset, options.seeds_at_most, options.net,
+        options.protocol, precision, resnext=options.resnext,
+        verified=not options.unverified, epochs=options.epochs, subset=options.subset,
+        seeds=options.seeds_at_most, nets=options.net,
     )
     known = set(written(configs, options.out))
-    missing = [cfg for cfg in configs if cfg not in known]
+    def settles(cfg: Config) -> bool:
+        return settled(cfg, Path(options.out))
+
+    missing = [cfg for cfg in configs if cfg not in known and not settles(cfg)]
     if options.command == "all":
-        return _execute(missing, options, client)
+        return _execute(missing, options, client, skip=settles)
     for cfg in missing:
         path = checkpoint_path(Path(options.checkpoints), cfg)
         print(cfg.name + (" (begun)" if path.exists() else ""))
@@ -253,47 +259,14 @@ def _table(options: argparse.Namespace) -> int:
     return 0
 
 
-def _bench(options: argparse.Namespace) -> int:
-    from .bench import benchmark, profile
-
-    if options.pairs < 1 or options.rounds < 1 or not options.seconds > 0:
-        raise CifarError("bench: --pairs, --rounds and --seconds must be positive")
-    config(options.net, "vanilla", 0)
-    if options.profile:
-        print(profile(options.net, options.device))
-        return 0
-    found = benchmark(options.net, options.pairs, options.device, options.precision,
-                      options.seconds, options.rounds)
-    if options.out:
-        write(Path(options.out), (json.dumps(found, indent=1) + "\n").encode())
-    if options.json:
-        print(json.dumps(found, indent=1))
-        return 0
-    rate = found["images_per_second"]
-    print(f"{found['net']}, {found['device']}, {found['precision']}")
-    print(f"eager loop with DataLoader  {rate['eager']:10,.0f} images/s")
-    print(f"one run alone               {rate['alone']:10,.0f} images/s  "
-          f"{found['ratio_alone']:.2f} x")
-    print(f"{found['runs_together']:3d} runs together           "
-          f"{rate['together']:10,.0f} images/s  {found['ratio_together']:.2f} x")
-    print(f"matrix rate reached         {100 * found['fraction_of_matrix_rate']:.1f} % of "
-          f"{found['matrix_tflops']:.2f} TFLOP/s measured")
-    print(f"memory traffic (model)      "
-          f"{100 * found['fraction_of_bandwidth_modelled']:.0f} % of "
-          f"{found['memory_gb_s']:.0f} GB/s measured")
-    shares = ", ".join(f"{kind} {100 * s:.0f} %" for kind, s in found["time_shares"].items())
-    print(f"a step's time               {shares}")
-    return 0
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 for success, 2 for a mistake, 130 when interrupted."""
     try:
         options = _parser().parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
-    act = {"train": _train, "plan": _protocol, "all": _protocol, "table": _table,
-           "bench": _bench}[options.command]
+    act = {"train": _train, "plan": _protocol, "all": _protocol, "table": _table}[
+        options.command]
     try:
         return act(options)
     except CifarError as error:

@@ -7,14 +7,14 @@ import hashlib
 import os
 import tarfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from . import CifarError
-from .store import Store
+from .store import Store, block_sums, decode
 
 __all__ = ["DATASETS", "Dataset", "default_folder", "download", "load", "unpack"]
 
@@ -37,6 +37,8 @@ class Dataset:
         Records a file.
     mean, std : tuple of float
         Of the channels, for pixels in [0, 1].
+    averaged : int
+        Images are averaged over squares of this side.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Dataset:
     test_records: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    averaged: int = 1
 
     @property
     def record_bytes(self) -> int:
@@ -81,6 +84,8 @@ DATASETS = {
         50_000, 10_000, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762),
     ),
 }
+#: The same files, images averaged 2 x 2 to 16 x 16; the channels' scale stays.
+DATASETS["cifar10-16px"] = replace(DATASETS["cifar10"], averaged=2)
 
 
 def cache_folder() -> Path:
@@ -137,42 +142,36 @@ def _read(dataset: Dataset, path: Path, md5: str, records: int, verify: bool) ->
     return raw
 
 
-def _images(dataset: Dataset, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    pixels = raw[:, dataset.label_bytes :].reshape(-1, 3, 32, 32)
-    return (
-        np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)),
-        raw[:, dataset.label_bytes - 1].astype(np.int64),
-    )
-
-
 def load(
     name: str,
     folder: str | Path | None = None,
     subset: int | None = None,
     device: str | torch.device = "cpu",
     verify: bool = True,
-    test_subset: int | None = None,
+    pad: int = 4,
 ) -> Store:
     r"""Read a data set from the official binary files into a store on the device.
 
     Parameters
     ----------
-    name : {"cifar10", "cifar100"}
+    name : {"cifar10", "cifar100", "cifar10-16px"}
         The data set.
     folder : path, optional
         The files, or the folder that holds the archive's folder; default
         ``default_folder()``.
-    subset, test_subset : int, optional
-        Keep the first images only.
+    subset : int, optional
+        Train on the first images only.
     device : str
         Where the store lives.
     verify : bool
         Check size and md5; without it any whole number of records is accepted.
+    pad : int
+        Black pixels around a training image, from which a crop is drawn.
 
     Returns
     -------
     Store
-        Images (N, 32, 32, 3) uint8 and labels (N,).
+        The images, averaged where the data set says so, and their labels.
 
     Raises
     ------
@@ -183,21 +182,20 @@ def load(
         raise CifarError(f"data: {name!r} is none of {', '.join(DATASETS)}")
     dataset = DATASETS[name]
     place = _locate(dataset, Path(folder).expanduser() if folder else default_folder())
-    parts = {}
-    for split, records, most in (
-        ("train", dataset.train_records, subset),
-        ("test", dataset.test_records, test_subset),
-    ):
-        files = getattr(dataset, split)
-        raw = np.concatenate(
-            [_read(dataset, place / file, md5, records, verify) for file, md5 in files]
-        )
-        if most is not None and not 0 < most <= len(raw):
+    parts = []
+    for split, records in (("train", dataset.train_records), ("test", dataset.test_records)):
+        raw = np.concatenate([
+            _read(dataset, place / file, md5, records, verify)
+            for file, md5 in getattr(dataset, split)
+        ])
+        most = subset if split == "train" and subset is not None else len(raw)
+        if not 0 < most <= len(raw):
             raise CifarError(f"subset: {most} is not between 1 and the {len(raw)} images")
-        parts[split] = _images(dataset, raw[:most])
+        images, labels = decode(raw[:most], dataset.label_bytes)
+        parts += [block_sums(images, dataset.averaged), labels]
     return Store(
-        *parts["train"], *parts["test"], mean=dataset.mean, std=dataset.std,
-        classes=dataset.classes, device=device,
+        *parts, mean=dataset.mean, std=dataset.std, classes=dataset.classes, device=device,
+        pad=pad, white=255 * dataset.averaged**2,
     )
 
 

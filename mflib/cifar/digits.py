@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .algorithm_one import rearrange, steps
 from .architectures import residual
-from .meanfield import reorder, steps
-from .nets import Network
+from .networks import Network
 from .recipe import Config
 from .store import Store
-from .train import Run
+from .training import Run
 
 __all__ = [
     "Trace", "digits_run", "digits_store", "exchange_blocks", "exchange_depths", "respond",
@@ -76,7 +76,7 @@ def digits_run(
         The paper's recipe otherwise, with batches of 64.
     """
     net = Network(residual("digits", (blocks,), (width,), 10, channels=1, size=8))
-    cfg = Config("digits", "digits", how, seed, epochs, weight_decay=1e-4, batch=64)
+    cfg = Config("digits", "digits", how, seed, epochs, weight_decay=1e-4, batch=64, pad=1)
     return Run(cfg, store or digits_store(), net)
 
 
@@ -146,13 +146,13 @@ def exchange_depths(run: Run, sort: bool = True) -> Run:
     """Exchange the depths of the first two blocks, then sort as Algorithm 1 does."""
     run.tau[:2] = run.tau[:2].flip(0)
     if sort:
-        reorder(run.how, run.tau, [run.tau_momentum], run._rows(), run.movable)
+        rearrange(run.how, run.tau, [run.tau_momentum], run.rows(), run.movable)
     return run
 
 
 @torch.no_grad()
 def exchange_blocks(run: Run) -> Run:
     """Let the first two blocks change places by hand; the depths stay where they are."""
-    for rows in run._rows()[0]:
+    for rows in run.rows()[0]:
         rows[:2] = rows[:2].flip(0)
     return run

@@ -1,21 +1,27 @@
 r"""What is kept: one small JSON record a finished run, one checkpoint an unfinished one.
 
 Both are written beside their place and moved there at once, so that no half-written file
-ever counts.
+ever counts. What a record says of itself is not taken on trust: its name and its protocol
+follow from its configuration, and impossible errors are refused.
 """
 
 from __future__ import annotations
 
+import ast
 import errno
 import hashlib
 import io
 import json
+import math
 import os
 import platform
+import re
 import subprocess
+import sys
 import tempfile
+import tokenize
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,21 +29,24 @@ from typing import Any
 import torch
 
 from . import CifarError
-from .meanfield import METHODS, steps
+from .algorithm_one import RULES, steps, twin
 from .recipe import Config
 
 __all__ = [
     "SCHEMA", "SOURCES", "checkout", "checkpoint_path", "circumstances", "committed",
     "describe", "device_name", "drop_checkpoint", "load_checkpoint", "prepare",
-    "provenance", "read_records", "save_checkpoint", "source_hash", "write", "write_record",
+    "read_record", "read_records", "save_checkpoint", "settled", "sorted_times",
+    "source_hash", "write", "write_record",
 ]
 
 #: Version of a record.
-SCHEMA = 1
+SCHEMA = 2
 
-#: The modules that decide the numbers of a run; a record keeps their hash.
+#: The modules that decide the numbers of a run; a record keeps their hash. What they are
+#: called with (rates, epochs, rules) stands in the configuration, what surrounds them
+#: (reading of checked files, graphs, records, commands) changes no number.
 SOURCES = (
-    "architectures", "bracket", "data", "meanfield", "nets", "recipe", "store", "train",
+    "architectures", "networks", "algorithm_one", "depth_velocity", "store", "training",
 )
 
 
@@ -81,12 +90,13 @@ def write(path: Path, content: bytes) -> None:
         raise CifarError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def save_checkpoint(folder: Path, cfg: Config, state: dict[str, Any]) -> None:
+def save_checkpoint(folder: Path, run: Any) -> None:
     """Write the state of an unfinished run, atomically."""
     buffer = io.BytesIO()
-    saved = {"schema": SCHEMA, "source": _SOURCE, "config": asdict(cfg), "state": state}
+    saved = {"schema": SCHEMA, "source": _SOURCE, "config": asdict(run.cfg),
+             "state": run.state(), "advanced_by": _advanced(run)}
     torch.save(saved, buffer)
-    write(checkpoint_path(folder, cfg), buffer.getvalue())
+    write(checkpoint_path(folder, run.cfg), buffer.getvalue())
 
 
 def checkpoint_path(folder: Path, cfg: Config) -> Path:
@@ -94,25 +104,28 @@ def checkpoint_path(folder: Path, cfg: Config) -> Path:
     return Path(folder) / f"{cfg.name}-{cfg.digest}.pt"
 
 
-def load_checkpoint(folder: Path, cfg: Config) -> dict[str, Any] | None:
-    """Return the state of an unfinished run, or None; tensors on the CPU.
+def load_checkpoint(folder: Path, run: Any) -> bool:
+    """Let a run go on from its checkpoint; return whether there was one.
 
     Raises
     ------
     CifarError
-        If the file is damaged, or was written by another version of the trainer.
+        If it was written by another version of the trainer. A damaged file is named, set
+        aside, and does not count.
     """
-    path = checkpoint_path(folder, cfg)
+    path = checkpoint_path(folder, run.cfg)
     if not path.is_file():
-        return None
+        return False
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        known = saved["schema"] == SCHEMA and saved["config"] == asdict(cfg)
-        source, state = saved["source"], saved["state"]
+        known = saved["schema"] == SCHEMA and saved["config"] == asdict(run.cfg)
+        source, state, earlier = saved["source"], saved["state"], saved["advanced_by"]
     except Exception as error:
-        raise CifarError(
-            f"{path}: damaged checkpoint ({type(error).__name__}); delete it to start over"
-        ) from None
+        aside = path.with_suffix(".damaged")
+        os.replace(path, aside)
+        print(f"{path}: damaged checkpoint ({type(error).__name__}), set aside as "
+              f"{aside.name}; this run starts over", file=sys.stderr)
+        return False
     if not known:
         raise CifarError(f"{path}: a checkpoint of another version; delete it to start over")
     if source != _SOURCE:
@@ -120,7 +133,9 @@ def load_checkpoint(folder: Path, cfg: Config) -> dict[str, Any] | None:
             f"{path}: was begun by other code (source {source}, now {_SOURCE}); delete it to "
             "start over, or go on with the code that began it"
         )
-    return state
+    run.restore(state)
+    run.advanced_by = list(earlier)
+    return True
 
 
 def drop_checkpoint(folder: Path, cfg: Config) -> None:
@@ -129,6 +144,15 @@ def drop_checkpoint(folder: Path, cfg: Config) -> None:
     path.unlink(missing_ok=True)
     for part in path.parent.glob(f".{path.name}.*.part"):
         part.unlink(missing_ok=True)
+
+
+def _advanced(run: Any) -> list[dict[str, Any]]:
+    """Return the circumstances of every process that advanced a run, without repetition."""
+    out = []
+    for one in (*getattr(run, "advanced_by", ()), circumstances(run.device)):
+        if one not in out:
+            out.append(one)
+    return out
 
 
 def describe(run: Any, together: int = 1) -> dict[str, Any]:
@@ -144,7 +168,8 @@ def describe(run: Any, together: int = 1) -> dict[str, Any]:
     Returns
     -------
     dict
-        Configuration, provenance, loss and errors by epoch, final depths and steps.
+        Configuration; code, device, threads and versions of every process that advanced
+        it; loss, errors and stamps by epoch; final stamps and steps.
     """
     tested = [e for e in run.history if e["test_error"] is not None]
     best = min(tested, key=lambda e: e["test_error"], default=None)
@@ -156,12 +181,11 @@ def describe(run: Any, together: int = 1) -> dict[str, Any]:
         "schema": SCHEMA,
         "name": run.cfg.name,
         "status": run.status,
-        "reduced": run.cfg.reduced,
         "train_images": run.images,
         "test_images": run.store.test_images,
         "config": asdict(run.cfg),
-        **circumstances(run.device),
-        "device": ", then ".join(run.devices),
+        "source": _SOURCE,
+        "advanced_by": _advanced(run),
         "final": {
             "test_error": tested[-1]["test_error"] if ok and tested else None,
             "best_error": best["test_error"] if best else None,
@@ -216,35 +240,93 @@ def _compact(text: str) -> str:
     return "\n".join(out + buffer)
 
 
-def read_records(folder: Path) -> list[dict[str, Any]]:
-    """Return all records of a folder, sorted by name.
+def _percent(value: Any, images: int) -> bool:
+    """Whether a value is a share of `images` in percent."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 <= value <= 100 and math.isclose(
+        value * images / 100, round(value * images / 100), abs_tol=1e-6)
+
+
+def _fault(record: dict[str, Any], stem: str) -> str | None:
+    """Return what is wrong with a record of this schema, or None."""
+    cfg, final = Config(**record["config"]), record["final"]
+    tests, epochs = record["test_images"], record["epochs"]
+    if cfg.rule not in RULES:
+        return f"unknown rule {cfg.rule!r}"
+    if not record["name"] == cfg.name == stem:
+        return f"its configuration is that of {cfg.name}"
+    if cfg.protocol and (record["train_images"], tests) != (50_000, 10_000):
+        return "a run of the protocol has 50000 training and 10000 test images"
+    if record["status"] not in ("finished", "diverged"):
+        return f"status {record['status']!r} is neither finished nor diverged"
+    if [e["epoch"] for e in epochs] != list(range(1, len(epochs) + 1)):
+        return "its epochs are not 1, 2, 3, ..."
+    measured = [e["test_error"] for e in epochs if e["test_error"] is not None]
+    shuffled = record["shuffled"]["test_errors"] if record["shuffled"] else []
+    if record["status"] == "finished":
+        if len(epochs) != cfg.epochs:
+            return f"{len(epochs)} of {cfg.epochs} epochs, and called finished"
+        if not measured or [final["test_error"], final["best_error"]] != [
+                epochs[-1]["test_error"], min(measured)]:
+            return "its final errors are not those of its epochs"
+    elif final["test_error"] is not None:
+        return "a diverged run has no final error"
+    wrong = [e for e in (*measured, *shuffled) if not _percent(e, tests)]
+    return f"test error {wrong[0]!r} is no share of {tests} images" if wrong else None
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no error of a run")
+
+
+def settled(cfg: Config, folder: Path) -> bool:
+    """Whether a record of another run says already how this one ends.
+
+    A rule that differs from another one only in what the sort moves trains the same
+    network, bit for bit, as long as no stamp leaves its order: where the other run of
+    this seed never sorted, this one need not be run.
+    """
+    other = twin(cfg.rule)
+    path = Path(folder) / f"{replace(cfg, rule=other).name}.json" if other else None
+    if path is None or not path.is_file():
+        return False
+    record = read_record(path)
+    return record["status"] == "finished" and not sorted_times(record)
+
+
+def sorted_times(record: dict[str, Any]) -> int:
+    """Return after how many steps, summed over the stages, stamps had left their order."""
+    return sum(sum(entry["reorderings"]) for entry in record["epochs"])
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return one record; it gets its ``protocol``, recomputed from its configuration.
 
     Raises
     ------
     CifarError
-        If a file is no record or comes from another schema version.
+        If the file is no record, contradicts itself, or comes from another schema.
     """
-    records = []
-    for path in sorted(Path(folder).glob("*.json")):
-        try:
-            record = json.loads(path.read_text())
-            version = record["schema"]
-            if version == SCHEMA:
-                Config(**record["config"])
-                record["final"], record["status"], record["epochs"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CifarError(
-                f"{path}: is no record of a run ({error}); move it away"
-            ) from None
-        if version != SCHEMA:
-            raise CifarError(
-                f"{path}: record of schema {version}, this version reads {SCHEMA}; "
-                "run it again with --overwrite or move it away"
-            )
-        if record["config"]["method"] not in METHODS:
-            raise CifarError(f"{path}: unknown method {record['config']['method']!r}")
-        records.append(record)
-    return records
+    try:
+        record = json.loads(path.read_text(), parse_constant=_no_number)
+        version = record["schema"]
+        fault = _fault(record, path.stem) if version == SCHEMA else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CifarError(f"{path}: is no record of a run ({error}); move it away") from None
+    if version != SCHEMA:
+        raise CifarError(
+            f"{path}: record of schema {version}, this version reads {SCHEMA}; "
+            "run it again with --overwrite or move it away"
+        )
+    if fault:
+        raise CifarError(f"{path}: {fault}; move it away and run it again")
+    return record | {"protocol": Config(**record["config"]).protocol}
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Return all records of a folder, sorted by name, as :func:`read_record` does."""
+    return [read_record(path) for path in sorted(Path(folder).glob("*.json"))]
 
 
 def _git(*words: str) -> str | None:
@@ -268,8 +350,24 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def _acting(source: str) -> str:
+    """Return what a module computes with: no docstring, comment, import, or blank space."""
+    lines, dropped = source.splitlines(), set()
+    for node in ast.walk(ast.parse(source)):
+        text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        public = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        if text or public or isinstance(node, (ast.Import, ast.ImportFrom)):
+            dropped.update(range(node.lineno - 1, node.end_lineno))
+    kept = "\n".join("" if n in dropped else line for n, line in enumerate(lines))
+    tokens = tokenize.generate_tokens(io.StringIO(kept + "\n").readline)
+    words = (token.string for token in tokens if token.type != tokenize.COMMENT)
+    return re.sub(r"\s+", "", "".join(words))
+
+
 def source_hash(read: Callable[[str], bytes], names: tuple[str, ...] = SOURCES) -> str:
     """Return a short hash of the code that decides the numbers of a run.
+
+    Comments, docstrings, imports and layout do not count: they change no number.
 
     Parameters
     ----------
@@ -280,7 +378,7 @@ def source_hash(read: Callable[[str], bytes], names: tuple[str, ...] = SOURCES) 
     """
     digest = hashlib.sha256()
     for name in names:
-        digest.update(read(f"{name}.py"))
+        digest.update(_acting(read(f"{name}.py").decode()).encode())
     return digest.hexdigest()[:12]
 
 
@@ -289,7 +387,7 @@ _SOURCE = source_hash(lambda name: (Path(__file__).parent / name).read_bytes())
 
 
 @lru_cache(maxsize=1)
-def provenance() -> dict[str, Any]:
+def _provenance() -> dict[str, Any]:
     """Return commit and source hash as they were when first asked: before a run.
 
     Where there is no git (a copy of the files), the variable MFLIB_COMMIT names the
@@ -326,12 +424,12 @@ def circumstances(device: torch.device) -> dict[str, Any]:
 
     cuda = device.type == "cuda"
     return {
-        **provenance(),
+        **_provenance(),
         "device": device_name(device),
         "threads": None if cuda else torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "numpy": numpy.__version__,
             "cuda": torch.version.cuda if cuda else None,
         },

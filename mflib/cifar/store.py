@@ -9,7 +9,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Plan", "Store", "epoch_plan"]
+__all__ = ["Plan", "Store", "block_sums", "decode", "epoch_plan"]
+
+
+def decode(raw: np.ndarray, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (N, 32, 32, 3) uint8 and labels (N,) of records in the official layout.
+
+    Parameters
+    ----------
+    raw : numpy.ndarray
+        Shape (N, label_bytes + 3072), uint8: label bytes, of which the last is the class,
+        then planar RGB pixels.
+    label_bytes : int
+        How many label bytes.
+    """
+    pixels = raw[:, label_bytes:].reshape(-1, 3, 32, 32)
+    images = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+    return images, raw[:, label_bytes - 1].astype(np.int64)
+
+
+def block_sums(images: np.ndarray, factor: int) -> np.ndarray:
+    """Return sums over squares of pixels: the averaged image, exactly, in units of 1/factor^2.
+
+    Parameters
+    ----------
+    images : numpy.ndarray
+        Shape (N, H, W, C), uint8.
+    factor : int
+        Side of a square, a divisor of H and W.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (N, H / factor, W / factor, C), uint8 for factor 1, else int16.
+    """
+    if factor == 1:
+        return images
+    n, h, w, c = images.shape
+    squares = images.reshape(n, h // factor, factor, w // factor, factor, c)
+    return squares.sum((2, 4), dtype=np.int16)
 
 
 @dataclass(frozen=True)
@@ -59,12 +97,12 @@ def epoch_plan(n: int, seed: int, epoch: int, pad: int = 4, flip: bool = True) -
 
 
 class Store:
-    r"""Images as uint8 on the device; crop and flip are one gather there.
+    r"""Images as integers on the device; crop and flip are one gather there.
 
     Parameters
     ----------
     images, test_images : numpy.ndarray
-        Shape (N, H, W, C), uint8.
+        Shape (N, H, W, C), uint8 or int16.
     labels, test_labels : numpy.ndarray
         Shape (N,).
     mean, std : sequence of float
@@ -77,11 +115,13 @@ class Store:
         Zeros (black pixels) around a training image, from which a crop is drawn.
     flip : bool
         Whether training images are flipped at random.
+    white : int
+        The value of a pixel that means 1.
     """
 
     def __init__(
         self, images, labels, test_images, test_labels, *, mean, std, classes,
-        device="cpu", pad=4, flip=True,
+        device="cpu", pad=4, flip=True, white=255,
     ) -> None:
         self.device, self.classes = torch.device(device), classes
         self.pad, self.flip = pad, flip
@@ -96,7 +136,7 @@ class Store:
         self.test_labels = torch.from_numpy(np.asarray(test_labels, np.int64))
         self.test_labels = self.test_labels.to(self.device)
         shift, scale = torch.tensor(mean), torch.tensor(std)
-        self._scale = (1 / (255 * scale)).to(self.device)
+        self._scale = (1 / (white * scale)).to(self.device)
         self._shift = (-shift / scale).to(self.device)
         self._line = torch.arange(self.size, device=self.device)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .meanfield import ABLATIONS, METHODS
-from .protocol import PAPER
+from .algorithm_one import ABLATIONS, RULES
+from .recipe import PAPER
 
 __all__ = ["LEVEL", "finished", "markdown", "paired_interval", "summary"]
 
@@ -177,7 +177,7 @@ def summary(records: list[dict]) -> dict[str, list[dict]]:
     for runs in _grouped([r for r in records if r["reduced"]]).values():
         first = next(iter(runs.values()))
         cfg = first["config"]
-        for how in METHODS:
+        for how in RULES:
             if how != "vanilla" and any(m == how for m, _ in runs):
                 row = _row(runs, how, cfg["net"], cfg["data"])
                 row |= {"paper": None, "epochs": cfg["epochs"],

@@ -3,13 +3,16 @@ r"""Claims: predictions stated first, measurements judged by fixed rules, contro
 A claim knows numbers, not networks: nothing here imports the mathematics.
 """
 
-from .checks import Check, ClaimError, Control, Outcome
+from .checks import Check, Control, Outcome
 from .claim import KINDS, SCHEMA, Claim
+from .evidence import ClaimError
 from .rules import Bound, Counterexample, Identity, Limit, Rate, Reproduction
+from .thresholds import Below, MeanBound, ShareBound
 
 __all__ = [
     "KINDS",
     "SCHEMA",
+    "Below",
     "Bound",
     "Check",
     "Claim",
@@ -18,7 +21,9 @@ __all__ = [
     "Counterexample",
     "Identity",
     "Limit",
+    "MeanBound",
     "Outcome",
     "Rate",
     "Reproduction",
+    "ShareBound",
 ]

@@ -6,11 +6,17 @@ import html as _html
 import re
 from typing import Any
 
-__all__ = ["BADGES", "html", "number", "text"]
+from .intervals import LEVEL
+
+__all__ = ["BADGES", "MEASURED", "html", "number", "text", "unsaid"]
+
+#: The head of a column of measurements, with the level of their intervals.
+MEASURED = f"measured [{100 * LEVEL:g} %]"
 
 #: Sign, word and colour class of each verdict; a counterexample found is good news.
 BADGES = {
     "verified": ("✓", "verified", "good"),
+    "holds": ("≤", "holds, not sharp", "good"),
     "refuted as stated": ("✗", "refuted, as predicted", "good"),
     "refuted": ("✗", "refuted", "bad"),
     "inconclusive": ("?", "inconclusive", "open"),
@@ -28,6 +34,10 @@ def badge(record: dict[str, Any]) -> tuple[str, str, str]:
         return sign, {"verified": "reproduced", "refuted": "not reproduced"}[verdict], "open"
     if expected == "refuted" and verdict == "verified":
         return "✓", "verified, against prediction", "bad"
+    if verdict == "verified" and record.get("sharpness") in ("not sharp", "idle", "no ratio"):
+        if record["kind"] == "bound":
+            return BADGES["holds"]
+        return "✓", "verified (a bound in it is not sharp)", "good"
     return BADGES[verdict]
 
 
@@ -61,23 +71,68 @@ def measured(check: dict[str, Any]) -> str:
         lo, hi = check["interval"]
         if lo != hi:
             value += f" [{number(lo)}, {number(hi)}]"
+        level = check["details"].get("level", LEVEL)
+        if level != LEVEL:
+            value += f" at {100 * level:g} %"
     return value
 
 
 def _extra(check: dict[str, Any]) -> str:
     details, words = check["details"], []
+    if check.get("role") == "premise":
+        words.append("a premise: needed, proves nothing")
+    if check.get("word"):
+        factor = details.get("tightness")
+        loose = check["word"] in ("not sharp", "idle") and factor
+        words.append(check["word"] + (f" (a factor {1 / factor:.3g})" if loose else ""))
+    if details.get("end_slope") is not None:
+        lo, hi = details["end_interval"]
+        words.append(
+            f"at the {details['toward']} end {details['end_slope']:.3f} [{lo:.3f}, {hi:.3f}]"
+        )
     if details.get("local_slopes"):
         slopes = ", ".join(f"{s:.3f}" for s in details["local_slopes"])
         words.append(f"local slopes {slopes}")
     if details.get("power"):
-        words.append(f"would have rejected an exponent off by {details['power']:.3f}")
+        what = "an exponent" if check["kind"] == "rate" else "a value"
+        words.append(f"refutes, 97.5 % of the time, {what} off by {number(details['power'])}")
+    if details.get("competing") is not None:
+        words.append(f"nearest competing exponent {number(details['competing'])}")
     if details.get("seeds", 0) > 1:
         words.append(f"{details['seeds']} seeds")
+        effective = details.get("effective_seeds", details["seeds"])
+        if effective < min(12, 0.9 * details["seeds"]):
+            words.append(f"the average rests on {effective:.1f} of them")
+    if (details.get("other") or {}).get("disjoint"):
+        words.append(
+            f"the {details['other']['statistic']} average has the slope "
+            f"{details['other']['slope']:.3f}: the exponent depends on the average"
+        )
+    if details.get("share"):
+        words.append(f"at least {details['share']:.0%} of all seeds")
     if details.get("trials"):
         words.append(f"{details['trials']} trials")
+    if details.get("trivial"):
+        words.append(f"{details['trivial']} of them 0 <= 0")
     if details.get("adversary") is not None:
         words.append(f"adversary {number(details['adversary'])}")
-    return "; ".join(words)
+    if details.get("change", 0) > 0.01:
+        words.append(f"{details['change']:.0%} likely to change in a rerun")
+    return "; ".join(words + check.get("unsaid", []))
+
+
+def unsaid(record: dict[str, Any]) -> list[str]:
+    """Return what the rules ask for and a claim's checks do not say, one line each."""
+    return [
+        f"{check['name']}: {word}" for check in record["checks"] for word in check.get("unsaid", ())
+    ]
+
+
+def _state(control: dict[str, Any]) -> str:
+    """Write why a control did not flip."""
+    if control.get("state") == "weak":
+        return f"decides nothing: {control['reason']}"
+    return control.get("state", "stuck")
 
 
 def broken(control: dict[str, Any]) -> str:
@@ -111,7 +166,7 @@ def text(record: dict[str, Any]) -> str:
         if extra := _extra(check):
             lines.append(f"      {extra}")
     for control in record["controls"]:
-        flip = "flipped" if control["flipped"] else "DID NOT FLIP"
+        flip = "flipped" if control["flipped"] else f"DID NOT FLIP ({_state(control)})"
         lines.append(
             f"  control, {flip}: {control['name']} ({broken(control)}); "
             f"{control['check']}: {measured(control)}, {control['verdict']}"
@@ -121,9 +176,25 @@ def text(record: dict[str, Any]) -> str:
 
 
 _SIGNS = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "lambda": "λ",
-    "mu": "μ", "nu": "ν", "pi": "π", "rho": "ρ", "sigma": "σ", "varsigma": "ς", "tau": "τ",
-    "theta": "θ", "chi": "χ", "omega": "ω", "Lambda": "Λ", "Phi": "Φ", "grad": "∇",
+    "alpha": "α",
+    "beta": "β",
+    "gamma": "γ",
+    "delta": "δ",
+    "epsilon": "ε",
+    "lambda": "λ",
+    "mu": "μ",
+    "nu": "ν",
+    "pi": "π",
+    "rho": "ρ",
+    "sigma": "σ",
+    "varsigma": "ς",
+    "tau": "τ",
+    "theta": "θ",
+    "chi": "χ",
+    "omega": "ω",
+    "Lambda": "Λ",
+    "Phi": "Φ",
+    "grad": "∇",
     "sqrt": "√",
 }
 _NAME = re.compile(rf"(?<![A-Za-z])({'|'.join(_SIGNS)})(?![A-Za-z])")
@@ -176,7 +247,7 @@ def html(record: dict[str, Any]) -> str:
         )
     controls = "".join(
         f'<li class="mf-{"flipped" if c["flipped"] else "stuck"}">'
-        f"<b>{'flipped' if c['flipped'] else 'did not flip'}</b>: "
+        f"<b>{'flipped' if c['flipped'] else 'did not flip, ' + _html.escape(_state(c))}</b>: "
         f"{mathematics(c['name'])} ({mathematics(broken(c))}); "
         f"<i>{mathematics(c['check'])}</i>: "
         f"{mathematics(measured(c))}, {c['verdict']}</li>"
@@ -190,7 +261,7 @@ def html(record: dict[str, Any]) -> str:
         f"{mathematics(record['where'])}</span></div>"
         f'<p class="mf-statement">{mathematics(record["statement"])}</p>'
         '<table class="mf-checks"><thead><tr><th>check</th><th>predicted</th>'
-        "<th>measured [99.9 %]</th><th>verdict</th></tr></thead>"
+        f"<th>{MEASURED}</th><th>verdict</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
         + (f'<p class="mf-title">Controls</p><ul>{controls}</ul>' if controls else "")
         + f'<p class="mf-reason">{mathematics(record["reason"])}</p></div>'

@@ -6,17 +6,20 @@ A check is stated first and measured once; the rule that judges it is that of it
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
+
+from .evidence import ClaimError, digest, suspicion
 
 __all__ = ["Check", "ClaimError", "Control", "Outcome"]
 
 VERIFIED, REFUTED = "verified", "refuted"
 INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
 
-
-class ClaimError(ValueError):
-    """A claim was used out of order, or with impossible arguments."""
+#: What a check is for.
+PREDICTED, PREMISE = "predicted", "premise"
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Outcome:
     measured : float or None
         The number to compare with the prediction.
     interval : tuple of float or None
-        At 99.9 %, where the kind has one.
+        At 99 %, where the kind has one.
     reason : str
         Why, in a few words.
     details : dict
@@ -47,11 +50,14 @@ class Outcome:
 class Check:
     """A prediction, stated before its measurement, and the rule that judges it.
 
-    Subclasses define the rule in ``_judge``. A check is measured once it belongs to a
-    claim (:meth:`mflib.claims.Claim.predict`); its controls are judged by the same rule.
+    Subclasses define the rule in ``_judge``. A check is measured, once, when it belongs
+    to a claim (:meth:`mflib.claims.Claim.predict`); its controls are judged by the same
+    rule. From then on its prediction and its tolerance cannot be changed.
     """
 
     kind = "check"
+    #: The kinds of claim that such a check can carry.
+    carries: tuple[str, ...] = ()
     #: The verdict that supports the claim; None for an open question.
     expected: str | None = VERIFIED
     predicted: Any = None
@@ -61,23 +67,58 @@ class Check:
         if not name or not isinstance(name, str):
             raise ClaimError("name: a check needs a short name in words")
         self.name = name
-        self.claim: Any = None
-        self.outcome: Outcome | None = None
-        self.controls: list[Control] = []
+        self.role = PREDICTED
+        self._claim: Any = None
+        self._outcome: Outcome | None = None
+        self._digest: str | None = None
+        self._controls: list[Control] = []
 
-    def _judge(self, *args: Any, **kwargs: Any) -> Outcome:
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and self.__dict__.get("_claim") is not None:
+            raise AttributeError(f"{self.name}: {name} is fixed once the check is predicted")
+        super().__setattr__(name, value)
+
+    def _judge(self, *args: Any, control: bool = False, **kwargs: Any) -> Outcome:
         raise NotImplementedError
 
+    @property
+    def claim(self) -> Any:
+        """The claim that the check belongs to, None before it is predicted."""
+        return self._claim
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the rule said of the measurement, None before it."""
+        return self._outcome
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """The controls that were announced."""
+        return tuple(self._controls)
+
     def _begin(self) -> None:
-        if self.claim is None:
+        if self._claim is None:
             raise ClaimError(f"{self.name}: predict before measuring, claim.predict(check)")
-        self.claim.touch()
+        self._claim.begin()
 
     def measure(self, *args: Any, **kwargs: Any) -> None:
-        """Judge a measurement; the arguments are those of the kind's rule."""
+        """Judge a measurement; the arguments are those of the kind's rule.
+
+        Raises
+        ------
+        ClaimError
+            If the check belongs to no claim, was measured before, or the arguments are
+            impossible.
+        """
         self._begin()
-        self.outcome = self._judge(*args, **kwargs)
-        self.claim.touch()
+        if self._outcome is not None:
+            raise ClaimError(
+                f"{self.name}: is measured already; a second measurement would choose between"
+                " them (run the chapter from its claim on)"
+            )
+        outcome, self._digest = _judged(self, False, args, kwargs, sys._getframe(1))
+        self._outcome = outcome
+        self._claim.touch()
 
     def control(self, name: str, broke: str) -> Control:
         """Announce a control: the same measurement with one hypothesis broken.
@@ -93,15 +134,22 @@ class Check:
         -------
         Control
             Call its ``measure`` with the arguments of this check's ``measure``.
+
+        Raises
+        ------
+        ClaimError
+            If the check has a control of that name: the first one stays.
         """
+        if any(other.name == name for other in self._controls):
+            raise ClaimError(f"{self.name}: two controls are called {name!r}")
         made = Control(name, broke, self)
-        self.controls = [c for c in self.controls if c.name != name] + [made]
+        self._controls.append(made)
         return made
 
     @property
     def verdict(self) -> str:
         """The verdict of the measurement, ``not run`` before it."""
-        return self.outcome.verdict if self.outcome else NOT_RUN
+        return self._outcome.verdict if self._outcome else NOT_RUN
 
     @property
     def passed(self) -> bool:
@@ -110,12 +158,19 @@ class Check:
             return self.verdict in (VERIFIED, REFUTED)
         return self.verdict == self.expected
 
+    def unsaid(self) -> list[str]:
+        """What the rules ask for and the check does not say, a few words each."""
+        if self.role == PREMISE or self._controls:
+            return []
+        return ["no control of its own"]
+
     def record(self) -> dict[str, Any]:
         """Return the check as plain JSON data."""
-        outcome = self.outcome or Outcome(NOT_RUN, None)
+        outcome = self._outcome or Outcome(NOT_RUN, None)
         return {
             "name": self.name,
             "kind": self.kind,
+            "role": self.role,
             "measured": outcome.measured,
             "predicted": self.predicted,
             "interval": list(outcome.interval) if outcome.interval else None,
@@ -124,6 +179,7 @@ class Check:
             "passed": self.passed,
             "reason": outcome.reason,
             "details": outcome.details,
+            "unsaid": self.unsaid(),
         }
 
 
@@ -143,27 +199,62 @@ class Control:
         if not name or not broke:
             raise ClaimError("control: say what is done (name) and what it breaks (broke)")
         self.name, self.broke, self.check = name, broke, check
-        self.outcome: Outcome | None = None
+        self._outcome: Outcome | None = None
+        self._digest: str | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the check's rule said of the control, None before it."""
+        return self._outcome
 
     def measure(self, *args: Any, **kwargs: Any) -> None:
-        """Judge the control's measurement by the check's own rule."""
+        """Judge the control's measurement by the check's own rule.
+
+        A literal is no control, nor are the numbers of another check's control: the
+        outcome is then inconclusive, and says so.
+
+        Raises
+        ------
+        ClaimError
+            If the control was measured before.
+        """
         self.check._begin()
-        self.outcome = self.check._judge(*args, **kwargs)
+        if self._outcome is not None:
+            raise ClaimError(f"{self.check.name}: the control {self.name!r} is measured already")
+        outcome, self._digest = _judged(self.check, True, args, kwargs, sys._getframe(1))
+        for other in self.check.claim.controls:
+            if other is not self and other._digest == self._digest:
+                where = f"{other.name!r} of {other.check.name!r}"
+                outcome = _refused(outcome, f"the same numbers as the control {where}")
+        self._outcome = outcome
         self.check.claim.touch()
 
     @property
     def flipped(self) -> bool:
-        """Whether the verdict is the opposite of the check's."""
-        if self.outcome is None:
+        """Whether the verdict is the opposite of the check's.
+
+        The control of an open question must be refuted, and where the question itself
+        came out on the other side, verified.
+        """
+        if self._outcome is None:
             return False
-        pair = {self.check.verdict, self.outcome.verdict}
+        found = {self.check.verdict, self._outcome.verdict}
         if self.check.expected is None and self.check.verdict != REFUTED:
-            return self.outcome.verdict == REFUTED
-        return pair == {VERIFIED, REFUTED}
+            return self._outcome.verdict == REFUTED
+        return found == {VERIFIED, REFUTED}
+
+    @property
+    def state(self) -> str:
+        """flipped; weak (it decides nothing); stuck (the check's own verdict); not run."""
+        if self._outcome is None:
+            return NOT_RUN
+        if self.flipped:
+            return "flipped"
+        return "weak" if self._outcome.verdict == INCONCLUSIVE else "stuck"
 
     def record(self) -> dict[str, Any]:
         """Return the control as plain JSON data."""
-        outcome = self.outcome or Outcome(NOT_RUN, None)
+        outcome = self._outcome or Outcome(NOT_RUN, None)
         return {
             "name": self.name,
             "check": self.check.name,
@@ -172,6 +263,23 @@ class Control:
             "measured": outcome.measured,
             "interval": list(outcome.interval) if outcome.interval else None,
             "verdict": outcome.verdict,
+            "reason": outcome.reason,
             "details": outcome.details,
             "flipped": self.flipped,
+            "state": self.state,
         }
+
+
+def _refused(outcome: Outcome, why: str) -> Outcome:
+    details = outcome.details | {"refused": why}
+    return Outcome(INCONCLUSIVE, outcome.measured, outcome.interval, f"refused: {why}", details)
+
+
+def _judged(
+    check: Check, control: bool, args: tuple, kwargs: dict[str, Any], frame: FrameType
+) -> tuple[Outcome, str]:
+    """Return a rule's outcome and the fingerprint of the numbers that it was given."""
+    outcome = check._judge(*args, control=control, **kwargs)
+    if why := suspicion(args, frame):
+        outcome = _refused(outcome, why)
+    return outcome, digest(args, kwargs)

@@ -1,0 +1,1 @@
+"""The book: its chapters, their runs, the ledger, the figures and the pages."""

@@ -1,0 +1,274 @@
+r"""The measure of least KL divergence that fits the data, and mixtures with a teacher.
+
+.. math::
+
+    \min_\tau KL(\tau\|\tau_0) \ \text{ s.t. } \ \beta\, E_\tau[a\,\sigma_0(c_i)] = y_i
+    \quad=\quad
+    \max_c\ \frac{c\cdot y}{\beta} - \log E\, e^{S_c^2/2}, \qquad
+    S_c = \sum_i c_i\,\sigma_0(c_i),
+
+with the standard Gaussian outer weight a integrated in closed form and the inner
+weights M equally weighted particles (chen2024, eq. (C.13), frozen encoder). The
+minimiser tilts the inner law by :math:`e^{S_c^2/2}` and shifts the outer weight
+to :math:`N(S_c, 1)`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..arguments import require_tensor
+from ..rademacher import ball_supremum, random_signs
+
+__all__ = [
+    "Interpolant",
+    "gaussian_mixture_kl",
+    "interpolation_trial",
+    "least_kl_interpolant",
+    "relative_entropy",
+]
+
+
+@dataclass(frozen=True)
+class Interpolant:
+    r"""The minimiser, on the particles.
+
+    Attributes
+    ----------
+    kl : Tensor
+        Its divergence, shape (...).
+    dual : Tensor
+        The dual's value, shape (...); equal to `kl` at the optimum.
+    outer : Tensor
+        Mean outer weight times mass, shape (..., M): the network is beta times the sum
+        of outer times features.
+    residual : Tensor
+        Largest misfit relative to the largest target, shape (...).
+    """
+
+    kl: Tensor
+    dual: Tensor
+    outer: Tensor
+    residual: Tensor
+
+    def predict(self, features: Tensor, beta: float) -> Tensor:
+        r"""Return the network, shape (..., m), from features (..., m, M)."""
+        return beta * (features @ self.outer[..., None])[..., 0]
+
+
+def least_kl_interpolant(
+    features: Tensor,
+    y: Tensor,
+    beta: float,
+    iterations: int = 50,
+    tolerance: float = 1e-12,
+) -> Interpolant:
+    r"""Solve the dual by damped Newton steps.
+
+    Parameters
+    ----------
+    features : Tensor
+        :math:`\sigma_0(w_k\cdot x_i + b_k)`, shape (..., n, M), mass 1/M each.
+    y : Tensor
+        Targets, shape (..., n).
+    beta : float
+        The predictor's scale.
+    iterations : int
+        Cap on Newton steps.
+    tolerance : float
+        On the relative misfit.
+
+    Returns
+    -------
+    Interpolant
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, beta is not positive, the features are dependent, or the
+        targets are out of reach on these particles.
+    """
+    require_tensor("features", features, 2)
+    require_tensor("y", y, 1, last=features.shape[-2])
+    if not (math.isfinite(beta) and beta > 0):
+        raise ValueError(f"beta: expected a positive scale, got {beta!r}")
+    count = features.shape[-1]
+    target = y / beta
+
+    def state(c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        s = (c[..., None, :] @ features)[..., 0, :]
+        logs = 0.5 * s**2
+        small = logs.amax(-1) < 1.0  # keep the digits of a small tilt
+        k = torch.where(
+            small,
+            torch.log1p(torch.expm1(logs.clamp(max=1.0)).mean(-1)),
+            torch.logsumexp(logs, -1) - math.log(count),
+        )
+        return s, torch.softmax(logs, -1), (c * target).sum(-1) - k
+
+    def solve(matrix: Tensor, right: Tensor) -> Tensor:
+        factor, info = torch.linalg.cholesky_ex(matrix)
+        if info.any():
+            raise ValueError(
+                "features: dependent, or the targets out of reach, on these particles; "
+                "drop repeated inputs, or raise M or beta"
+            )
+        return torch.cholesky_solve(right[..., None], factor)[..., 0]
+
+    size = target.abs().amax(-1).clamp_min(1e-300)
+    c = solve(features @ features.mT / count, target)
+    s, q, dual = state(c)
+    for _ in range(iterations):
+        mean = (features @ (q * s)[..., None])[..., 0]
+        gap = target - mean
+        if (gap.abs().amax(-1) <= tolerance * size).all():
+            break
+        scaled = features * (q * (1.0 + s**2))[..., None, :]
+        hessian = scaled @ features.mT - mean[..., None] * mean[..., None, :]
+        direction = solve(hessian, gap)
+        length = torch.ones_like(dual)
+        slope = (gap * direction).sum(-1)
+        for _ in range(40):
+            trial = c + length[..., None] * direction
+            s, q, new = state(trial)
+            short = new < dual + 1e-4 * length * slope - 1e-13 * dual.abs()
+            if not short.any():
+                break
+            length = torch.where(short, 0.5 * length, length)
+        c, dual = trial, new
+    gap = target - (features @ (q * s)[..., None])[..., 0]
+    if (gap.abs().amax(-1) > 1e-6 * size).any():
+        raise ValueError(
+            f"features: a misfit of {float((gap.abs().amax(-1) / size).max()):.1e} "
+            "remains, the targets are out of reach; raise beta or the particles M"
+        )
+    even = torch.full_like(q, 1.0 / count)
+    entropy = relative_entropy(q * count - 1.0, even)
+    return Interpolant(
+        entropy + 0.5 * (q * s**2).sum(-1), dual, q * s, gap.abs().amax(-1) / size
+    )
+
+
+def relative_entropy(u: Tensor, mass: Tensor) -> Tensor:
+    r"""Return :math:`E_0[(1+u)\log(1+u) - u]`, accurate for small u, over the last dim.
+
+    With :math:`u = d\tau/d\tau_0 - 1` this is the KL divergence; the term -u, of mean
+    zero, keeps the digits that the plain formula loses.
+    """
+    series = u**2 * (0.5 + u * (-1 / 6 + u * (1 / 12 + u * (-1 / 20 + u / 30))))
+    plain = torch.special.xlog1py(1 + u, u) - u
+    return (mass * torch.where(u.abs() < 1e-3, series, plain)).sum(-1)
+
+
+def gaussian_mixture_kl(
+    mean: Tensor,
+    deviation: float | Tensor,
+    chance: Tensor,
+    beta: Tensor,
+    nodes: int = 20_001,
+) -> Tensor:
+    r"""Return the divergence of the mixture with a teacher from the initial law.
+
+    .. math::
+
+        KL\big((1-\tfrac1\beta)\tau_0 + \tfrac1\beta\tau_y \,\big\|\, \tau_0\big),
+        \qquad
+        \tau_y:\ a \mid g \sim N(g, s^2),
+
+    where the inner weights enter only through the law of g (chen2024, eq. (C.13)).
+
+    Parameters
+    ----------
+    mean, chance : Tensor
+        The values of g and their probabilities, shape (J,).
+    deviation : float or Tensor
+        s, shape () or (J,).
+    beta : Tensor
+        Scales, shape (B,), at least 1.
+    nodes : int
+        Of the trapezoidal rule in a on [-40, 40].
+
+    Returns
+    -------
+    Tensor
+        Shape (B,).
+
+    Raises
+    ------
+    ValueError
+        If a scale is below 1 or the probabilities do not sum to 1.
+    """
+    require_tensor("mean", mean, 1)
+    require_tensor("beta", beta, 1)
+    if (beta < 1).any():
+        raise ValueError("beta: the mixture needs scales of at least 1")
+    if (chance < 0).any() or abs(float(chance.sum()) - 1) > 1e-12:
+        raise ValueError("chance: probabilities must be >= 0 and sum to 1")
+    a = torch.linspace(-40.0, 40.0, nodes, dtype=torch.float64)
+    s = torch.as_tensor(deviation, dtype=a.dtype).expand_as(mean)[:, None]
+    log_ratio = 0.5 * a**2 - 0.5 * ((a - mean[:, None]) / s) ** 2 - s.log()
+    u = torch.expm1(log_ratio.clamp(max=700.0))
+    mass = torch.exp(-0.5 * a**2) / math.sqrt(2 * math.pi) * (a[1] - a[0])
+    each = torch.stack([relative_entropy(u / b, mass) for b in beta])
+    return (each * chance).sum(-1)
+
+
+def interpolation_trial(
+    features: Tensor,
+    y: Tensor,
+    sizes: list[int],
+    beta: float,
+    radius: float,
+    generator: torch.Generator,
+    cap: float = 1.0,
+    draws: int = 4,
+) -> Tensor:
+    r"""Fit the first n points for every n, test on the rest, and compute the bound.
+
+    Parameters
+    ----------
+    features : Tensor
+        Shape (points, M); those after the largest n are test points.
+    y : Tensor
+        Shape (points,).
+    sizes : list of int
+        The sample sizes n.
+    beta, radius : float
+        The predictor's scale, and the KL radius of the class.
+    generator : torch.Generator
+        For the signs.
+    cap : float
+        The level :math:`\gamma` of the capped loss.
+    draws : int
+        Sign vectors.
+
+    Returns
+    -------
+    Tensor
+        Shape (sizes, 4): mean test error :math:`E|f-y|`; Rademacher complexity of the
+        ball; KL of the interpolant over the radius; mean of
+        :math:`\min(1, |f-y|/\gamma)`.
+
+    Raises
+    ------
+    ValueError
+        If no test point is left or `cap` is not positive.
+    """
+    if not cap > 0:
+        raise ValueError(f"cap: expected a positive level, got {cap!r}")
+    last = max(sizes)
+    if last >= len(features):
+        raise ValueError(f"sizes: {last} of {len(features)} points leave none to test")
+    rows = []
+    for n in sizes:
+        fit = least_kl_interpolant(features[:n], y[:n], beta)
+        miss = (fit.predict(features[last:], beta) - y[last:]).abs()
+        noise = random_signs(n, draws, generator) @ features[:n] / n
+        complexity = beta * ball_supremum(noise.square(), radius).dual.mean()
+        capped = (miss / cap).clamp(max=1.0).mean()
+        rows.append(torch.stack([miss.mean(), complexity, fit.kl / radius, capped]))
+    return torch.stack(rows)

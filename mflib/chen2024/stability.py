@@ -1,0 +1,155 @@
+r"""How much a scaled network can change when its laws move by W in the Wasserstein distance.
+
+Explicit constants for :math:`|\sigma_0|, |\sigma_0'| \le 1` and
+:math:`|\sigma_0''| \le \kappa`, as for tanh, where :math:`\kappa = 4/3\sqrt3`. The
+constants of chen2024 (Lemmas 4.4, B.6, B.7, C.2) were not at hand; these are derived here.
+Laws at every depth are compared in :math:`W^2 = \int_0^1 W_2(\nu^s, \nu'^s)^2\, ds`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..arguments import require_tensor
+from ..gram import neuron_gram
+from ..ode import Trajectory
+from .magnus import propagator
+from .network import ScaledResNet
+
+__all__ = ["KAPPA", "gram_modulus", "gronwall_bounds", "state_sensitivity"]
+
+#: The largest second derivative of tanh.
+KAPPA = 4.0 / (3.0 * math.sqrt(3.0))
+
+
+def gram_modulus(omega: Tensor, w: Tensor | float) -> Tensor:
+    r"""Return :math:`C_G(W)` with :math:`|[G_2(\tau) - G_2(\tau_0)]_{ij}| \le C_G(W)\, W`.
+
+    .. math::
+
+        C_G(W) = 2\sqrt2 + 2\,\big(2 (E a^2)^{1/2} + W\big)
+            + 4\sqrt2\,\kappa\, (E a^4)^{1/2}, \qquad W = W_2(\tau, \tau_0),
+
+    for :math:`\|x_i\| = 1` and a frozen encoder, with moments of the output weight a
+    under :math:`\tau_0`; for the Gaussian :math:`C_G(0) = 2\sqrt2 + 4 + 4\sqrt6\,\kappa`
+    (chen2024, Lemma 4.4 and C.2, derived here).
+
+    Parameters
+    ----------
+    omega : Tensor
+        The particles of :math:`\tau_0`, shape (..., K, d+2), mass 1/K each.
+    w : Tensor or float
+        The distance W, broadcast against (...).
+
+    Returns
+    -------
+    Tensor
+        Shape (...).
+    """
+    a = require_tensor("omega", omega, 2)[..., 0]
+    second, fourth = a.square().mean(-1).sqrt(), a.pow(4).mean(-1).sqrt()
+    root = math.sqrt(2.0)
+    return 2 * root + 2 * (2 * second + w) + 4 * root * KAPPA * fourth
+
+
+def state_sensitivity(net: ScaledResNet, theta: Tensor, trajectory: Trajectory) -> Tensor:
+    r"""Return the matrices whose top eigenvalue is the state's largest slope in W2, squared.
+
+    .. math::
+
+        S_i = \frac{\alpha^2}{L} \sum_l E_{\nu^l}\big[
+            \nabla_\theta(q_{l+1}\sigma(Z_l, \theta))\,
+            \nabla_\theta(q_{l+1}\sigma(Z_l, \theta))^\top\big],
+        \qquad \sup_{W \le r} |\delta Z_i(1)| = r \sqrt{\lambda_{\max}(S_i)} + o(r),
+
+    a Gram matrix of the encoder in which the rows of the propagator take the place of
+    the adjoint.
+
+    Parameters
+    ----------
+    net : ScaledResNet
+        The network.
+    theta : Tensor
+        Encoder particles, shape (..., L, M, 2d+1).
+    trajectory : Trajectory
+        ``net.features(theta, x)``.
+
+    Returns
+    -------
+    Tensor
+        Shape (..., n, d, d).
+    """
+    q = propagator(net.encoder, trajectory)[..., 1:, :, :, :]
+    z = trajectory.X[..., :-1, :, :].unsqueeze(-2).expand(q.shape)
+    gram = neuron_gram(net.encoder, z, theta.unsqueeze(-3), q)
+    return net.alpha**2 * gram.mean(-4)
+
+
+def gronwall_bounds(
+    net: ScaledResNet, theta: Tensor, omega: Tensor, x: Tensor, w: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    r"""Bound the change of state and adjoint when the encoder's law moves by W.
+
+    With :math:`\bar A = \alpha\langle E|u||w|\rangle`, :math:`\langle\cdot\rangle` the mean
+    over layers, :math:`\|u\| = (E|u|^2)^{1/2}` and
+    :math:`r^2 = 1 + (|x| + \alpha\langle E|u|\rangle + \alpha W)^2`,
+
+    .. math::
+
+        |\delta Z| &\le e^{\bar A}\, \alpha\, \langle 1 + r^2\|u\|^2\rangle^{1/2}\, W
+            =: e, \\
+        |\delta p| &\le e^{\bar A + \alpha h W + \alpha W^2/2} \Big(
+            \kappa\, E_\tau[|a||w|^2]\, e + \alpha\, E_\tau[|a||w|]\, e^{\bar A} \big(
+            \kappa \langle E|u||w|^2\rangle\, e + H W + \tfrac12 W^2\big)\Big),
+
+    where :math:`h = \langle(\|u\| + \|w\|)^2\rangle^{1/2}` and
+    :math:`H = \langle(\kappa r\,(E|u|^2|w|^2)^{1/2} + \|u\| + \|w\|)^2\rangle^{1/2}`
+    (chen2024, Lemmas B.6 and B.7, derived here; exact for the discrete network).
+
+    Parameters
+    ----------
+    net : ScaledResNet
+        The network; its activation must satisfy the bounds of this module.
+    theta, omega : Tensor
+        Particles of the unperturbed network, shapes (..., L, M, 2d+1) and (..., K, d+2).
+    x : Tensor
+        Inputs, shape (..., n, d).
+    w : Tensor or float
+        The distance W, broadcast against (...).
+
+    Returns
+    -------
+    tuple of Tensor
+        Bounds for every layer's state and adjoint, shape (..., n).
+    """
+    require_tensor("theta", theta, 3, last=net.encoder.k)
+    require_tensor("omega", omega, 2, last=net.predictor.k)
+    w = torch.as_tensor(w, dtype=torch.float64).unsqueeze(-1)
+    alpha = net.alpha
+    u, v, _ = net.encoder.split(theta)
+    u, v = u.norm(dim=-1), v.norm(dim=-1)
+    a, head, _ = net.predictor.split(omega)
+    a, head = a.squeeze(-1).abs(), head.norm(dim=-1)
+
+    def layers(values: Tensor) -> Tensor:  # mean over layers, against (..., n)
+        return values.mean(-1).unsqueeze(-1)
+
+    growth = alpha * layers((u * v).mean(-1))
+    norm_u, norm_v = u.square().mean(-1).sqrt(), v.square().mean(-1).sqrt()
+    reach = x.norm(dim=-1) + alpha * layers(u.mean(-1)) + alpha * w
+    r = (1.0 + reach.square()).sqrt()
+    state = growth.exp() * alpha * (1.0 + r**2 * layers(norm_u**2)).sqrt() * w
+
+    both = norm_u + norm_v
+    mixed = (u * v).square().mean(-1).sqrt()
+    H = (KAPPA * r.unsqueeze(-1) * mixed.unsqueeze(-2) + both.unsqueeze(-2))
+    H = H.square().mean(-1).sqrt()
+    bend = KAPPA * layers((u * v**2).mean(-1)) * state + H * w + 0.5 * w**2
+    end = KAPPA * (a * head**2).mean(-1).unsqueeze(-1) * state
+    size = (a * head).mean(-1).unsqueeze(-1) * growth.exp()
+    h = layers(both**2).sqrt()
+    factor = (growth + alpha * h * w + 0.5 * alpha * w**2).exp()
+    return state, factor * (end + alpha * size * bend)

@@ -1,0 +1,213 @@
+r"""Truncated power series: jets of the flow in :math:`\lambda`, and rooted trees.
+
+Replacing :math:`\rho` by :math:`\lambda\rho` turns the output into a function of
+:math:`\lambda` whose k-th Taylor coefficient is the k-th order of the unravelled
+expansion (lu2020, Section 2.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from itertools import combinations_with_replacement
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..arguments import require_positive_int, require_tensor
+from ..blocks import MatrixBlock
+from ..measures import LayeredMeasure
+
+__all__ = [
+    "Tree",
+    "network_jet",
+    "rooted_trees",
+    "scalar_jet",
+    "tanh_derivatives",
+    "tanh_radius",
+    "tree_factorial",
+    "tree_sum",
+    "tree_symmetry",
+]
+
+#: A rooted tree: the tuple of its branches, sorted.
+Tree = tuple
+
+
+def scalar_jet(slope: Any, value: Any, start: Any, order: int) -> list[Any]:
+    r"""Return Taylor coefficients of :math:`\dot x = y(x)`, :math:`y = \tanh(\theta x)`.
+
+    .. math::
+
+        (k+1)\, x_{k+1} = y_k, \qquad
+        k\, y_k = \theta \sum_{j=1}^{k} j\, x_j\, (1 - y^2)_{k-j}.
+
+    The arithmetic is that of the arguments: floats, fractions or intervals.
+
+    Parameters
+    ----------
+    slope : number
+        :math:`\theta`.
+    value : number
+        :math:`\tanh(\theta x_0)`.
+    start : number
+        :math:`x_0`.
+    order : int
+        The highest order K.
+
+    Returns
+    -------
+    list
+        The coefficients :math:`x_0, \dots, x_K` in the time of the flow, which for an
+        autonomous field is :math:`\lambda`.
+    """
+    require_positive_int("order", order)
+    x, y, s = [start], [value], [1 - value * value]
+    for k in range(order):
+        if k:
+            y.append(sum(slope * j * x[j] * s[k - j] for j in range(1, k + 1)) / k)
+            s.append(-sum(y[j] * y[k - j] for j in range(k + 1)))
+        x.append(y[k] / (k + 1))
+    return x
+
+
+def network_jet(block: MatrixBlock, rho: LayeredMeasure, x: Tensor, order: int) -> Tensor:
+    r"""Return the orders of the unravelled expansion of a residual network, exactly.
+
+    Parameters
+    ----------
+    block : MatrixBlock
+        With activation tanh or linear.
+    rho : LayeredMeasure
+        One layer a step.
+    x : Tensor
+        Inputs, shape (..., n, d).
+    order : int
+        The highest order K.
+
+    Returns
+    -------
+    Tensor
+        Shape (K+1, ..., n, d); entry k is the coefficient of :math:`\lambda^k` of the
+        output under :math:`\lambda\rho`.
+
+    Raises
+    ------
+    ValueError
+        If the activation is another one.
+    """
+    require_tensor("x", x, 2, last=block.d)
+    require_positive_int("order", order)
+    if block.sigma.name not in ("tanh", "linear"):
+        raise ValueError(f"block: no recurrence for {block.sigma.name}; use tanh or linear")
+    batch = torch.broadcast_shapes(x.shape[:-2], rho.theta.shape[:-3])
+    zero = torch.zeros(*batch, *x.shape[-2:], dtype=x.dtype)
+    X = [x + zero] + [zero] * order
+    for layer in range(rho.layers):
+        theta, weights = rho.theta[..., layer, :, :], rho.weights[..., layer, :]
+        u = [block._z(term, theta) for term in X]
+        if block.sigma.name == "linear":
+            y = u
+        else:
+            y = [torch.tanh(u[0])]
+            s = [1 - y[0] ** 2]
+            for k in range(1, order):
+                y.append(sum(j * u[j] * s[k - j] for j in range(1, k + 1)) / k)
+                s.append(-sum(y[j] * y[k - j] for j in range(k + 1)))
+        # the factor lambda of the step shifts the orders by one
+        X = [X[0]] + [
+            X[k] + torch.einsum("...ija,...j->...ia", y[k - 1], weights) / rho.layers
+            for k in range(1, order + 1)
+        ]
+    return torch.stack(X)
+
+
+def tanh_derivatives(theta: float, value: float, order: int) -> list[float]:
+    r"""Return :math:`f^{(k)}(x_0)` for :math:`f = \tanh(\theta x)` and k up to `order`.
+
+    From :math:`f' = \theta(1 - f^2)`; `value` is :math:`f(x_0)`.
+    """
+    y = [value]
+    for k in range(order):
+        square = sum(y[j] * y[k - j] for j in range(k + 1))
+        y.append(theta * ((k == 0) - square) / (k + 1))
+    return [v * math.factorial(k) for k, v in enumerate(y)]
+
+
+def tanh_radius(theta: float, start: float) -> float:
+    r"""Return the radius of convergence of the expansion for :math:`\tanh(\theta x)`.
+
+    The flow is :math:`\sinh\theta x(\lambda) = e^{\theta\lambda}\sinh\theta x_0`, with branch
+    points where the right side is :math:`\pm i`:
+
+    .. math::
+
+        R = \frac1\theta \sqrt{\ln^2\sinh(\theta x_0) + \pi^2/4}.
+    """
+    if not (theta > 0 and start > 0):
+        raise ValueError("theta, start: the formula is stated for positive numbers")
+    return math.hypot(math.log(math.sinh(theta * start)), math.pi / 2) / theta
+
+
+@lru_cache(maxsize=None)
+def rooted_trees(nodes: int) -> tuple[Tree, ...]:
+    """Return every rooted tree with that many nodes (1, 1, 2, 4, 9, 20, ...)."""
+    require_positive_int("nodes", nodes)
+    return tuple(sorted({tuple(sorted(f)) for f in _forests(nodes - 1, nodes - 1)}))
+
+
+def _forests(nodes: int, largest: int) -> Iterator[tuple[Tree, ...]]:
+    if nodes == 0:
+        yield ()
+        return
+    for size in range(min(nodes, largest), 0, -1):
+        for count in range(1, nodes // size + 1):
+            for rest in _forests(nodes - size * count, size - 1):
+                for same in combinations_with_replacement(rooted_trees(size), count):
+                    yield same + rest
+
+
+def _size(tree: Tree) -> int:
+    return 1 + sum(map(_size, tree))
+
+
+def tree_factorial(tree: Tree) -> int:
+    r"""Return :math:`\gamma(\tau)`, the product of the sizes of all subtrees."""
+    return _size(tree) * math.prod(map(tree_factorial, tree))
+
+
+def tree_symmetry(tree: Tree) -> int:
+    r"""Return :math:`s(\tau)`, the number of symmetries."""
+    counts = [tree.count(branch) for branch in set(tree)]
+    return math.prod(map(math.factorial, counts)) * math.prod(map(tree_symmetry, tree))
+
+
+def tree_sum(derivatives: list[Any], nodes: int) -> Any:
+    r"""Return the order-k term as a sum over rooted trees.
+
+    .. math::
+
+        c_k = \sum_{|\tau| = k} \frac{1}{\gamma(\tau)\, s(\tau)}
+              \prod_{v \in \tau} f^{(\text{branches at } v)}(x_0).
+
+    With all derivatives equal to 1 it returns the total weight, :math:`1/k`.
+
+    Parameters
+    ----------
+    derivatives : list
+        :math:`f^{(0)}(x_0), \dots, f^{(k-1)}(x_0)`, numbers or fractions.
+    nodes : int
+        The order k.
+    """
+    def differential(tree: Tree) -> Any:
+        return derivatives[len(tree)] * math.prod(map(differential, tree))
+
+    return sum(
+        Fraction(1, tree_factorial(t) * tree_symmetry(t)) * differential(t)
+        if isinstance(derivatives[0], (int, Fraction))
+        else differential(t) / (tree_factorial(t) * tree_symmetry(t))
+        for t in rooted_trees(nodes)
+    )

@@ -1,0 +1,76 @@
+"""The verdicts of several runs, on a chapter whose measurement depends on the seed."""
+
+import json
+
+import pytest
+from conftest import small_checkout
+
+from mflib.book import chapters, reruns
+from mflib.book.cli import main
+
+
+def run(checkout, *argv):
+    return main(["--root", str(checkout.root), *argv])
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    return small_checkout(tmp_path_factory.mktemp("reruns"))
+
+
+@pytest.fixture(scope="module")
+def folders(checkout):
+    """Three runs of two chapters: one claim breaks at seed 7, one control sticks there."""
+    checkout("one", error="seed * 1e-13 if seed < 5 else 1.0")
+    checkout("two", id="X-2", control="0.0 if seed > 5 else 1.0")
+    out = [checkout.root / "runs" / str(seed) for seed in (1, 2, 7)]
+    for folder in out:
+        assert run(checkout, "run", "-p", "seed", folder.name, "--out", str(folder)) == 0
+    return out
+
+
+def test_every_verdict_of_every_run_is_kept_with_the_range_measured(checkout, folders):
+    found = reruns.collect(checkout.root, folders)
+    assert [r["parameters"] for r in found["runs"]] == [{"seed": s} for s in (1, 2, 7)]
+    one, two = found["claims"]
+    assert one["verdicts"] == ["verified", "verified", "refuted"]
+    assert one["checks"][0]["range"] == [1e-13, 1.0] and one["checks"][0]["predicted"] == 0.0
+    assert two["verdicts"] == ["verified", "verified", "inconclusive"]
+    assert [reruns.differing(c) for c in (one, two)] == [1, 1]
+    assert one["stuck"] == ["2"] and two["stuck"] == ["2"]
+    assert reruns.counted(one) == "2 verified, 1 refuted"
+    assert found["versions"]["torch"]
+
+
+def test_an_open_question_differs_where_it_leaves_the_majority():
+    claim = {"expected": None, "verdicts": ["verified", None, "verified", "inconclusive"]}
+    assert reruns.differing(claim) == 1
+    assert reruns.counted(claim) == "2 reproduced, 1 missing, 1 inconclusive"
+
+
+def test_the_command_counts_checks_and_writes_a_record(checkout, folders, capsys):
+    names = [str(folder) for folder in folders]
+    assert run(checkout, "reruns", *names) == 0
+    assert "2 of 6 verdicts in 3 runs differ" in capsys.readouterr().out
+    assert run(checkout, "reruns", *names, "--check") == 1
+    assert run(checkout, "reruns", *names[:2], "--check") == 0
+    record = checkout.root / "book" / "records" / "reruns.json"
+    assert run(checkout, "reruns", *names, "--record", str(record)) == 0
+    assert reruns.read(record) == reruns.collect(checkout.root, folders)
+    capsys.readouterr()
+    assert run(checkout, "reruns", *names, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == reruns.read(record)
+
+
+def test_an_empty_or_stale_folder_or_a_foreign_record_is_named(checkout, folders, tmp_path, capsys):
+    assert run(checkout, "reruns", str(tmp_path / "none")) == 2
+    assert "holds no executed chapter" in capsys.readouterr().err
+    checkout("one", error="0.5")
+    assert run(checkout, "reruns", str(folders[0])) == 2
+    assert "one was run with other code" in capsys.readouterr().err
+    foreign = tmp_path / "foreign.json"
+    foreign.write_text('{"schema": 0}')
+    with pytest.raises(chapters.ChapterError, match="no record of reruns"):
+        reruns.read(foreign)
+    with pytest.raises(chapters.ChapterError, match="at least one folder"):
+        reruns.collect(checkout.root, [])

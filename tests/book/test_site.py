@@ -1,0 +1,192 @@
+"""The rendered site in a headless browser: mathematics, links, search, no other host."""
+
+import functools
+import http.server
+import itertools
+import json
+import shutil
+import subprocess
+import threading
+import time
+import urllib.request
+
+import pytest
+from conftest import ROOT
+
+from mflib.claims import register
+
+SITE = ROOT / "_build" / "html"
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+    "--disable-background-networking --disable-component-update --remote-debugging-port=0 "
+    "--remote-allow-origins=*"
+).split()
+PAGES = sorted(
+    str(p.relative_to(SITE)) for folder in ("book", "notebooks") for p in (SITE / folder).glob("*.html")
+)
+
+pytestmark = [
+    pytest.mark.site,
+    pytest.mark.skipif(not BROWSER, reason="no chromium on this machine: install it to run this"),
+    pytest.mark.skipif(not PAGES, reason="the site is not built: run make book first"),
+]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    handler = functools.partial(Quiet, directory=str(SITE))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+class Tab:
+    """One tab, driven through the DevTools protocol; it remembers what it saw."""
+
+    def __init__(self, socket):
+        self.socket, self.count = socket, itertools.count(1)
+        self.requests, self.errors, self.failed, self.loaded = [], [], [], False
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method, **parameters):
+        number = next(self.count)
+        self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self.socket.recv())
+            if message.get("id") == number:
+                return message.get("result", {})
+            self.note(message)
+
+    def note(self, message):
+        method, data = message.get("method"), message.get("params", {})
+        if method == "Network.requestWillBeSent":
+            self.requests.append(data["request"]["url"])
+        elif method == "Network.responseReceived" and data["response"]["status"] >= 400:
+            self.failed.append(data["response"]["url"])
+        elif method == "Runtime.exceptionThrown":
+            self.errors.append(data["exceptionDetails"].get("text", ""))
+        elif method == "Log.entryAdded" and data["entry"]["level"] == "error":
+            self.errors.append(data["entry"]["text"] + " " + data["entry"].get("url", ""))
+        elif method == "Page.loadEventFired":
+            self.loaded = True
+
+    def visit(self, url):
+        self.loaded = False
+        self.call("Page.navigate", url=url)
+        end = time.time() + 30
+        while not self.loaded and time.time() < end:
+            self.run("1")
+        # typesetting is asynchronous: wait until it is over
+        self.run("window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => 1) : 1")
+
+    def run(self, script):
+        answer = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        return answer.get("result", {}).get("value")
+
+    def width(self, pixels):
+        self.call("Emulation.setDeviceMetricsOverride", width=pixels, height=844,
+                  deviceScaleFactor=1, mobile=pixels < 500)
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    websocket = pytest.importorskip("websocket")
+    profile = tmp_path_factory.mktemp("profile")
+    process = subprocess.Popen(
+        [BROWSER, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    port = profile / "DevToolsActivePort"
+    end = time.time() + 30
+    while not (port.exists() and port.read_text().strip()) and time.time() < end:
+        time.sleep(0.1)
+    number = port.read_text().split()[0]
+    targets = json.load(urllib.request.urlopen(f"http://127.0.0.1:{number}/json"))
+    page = next(t for t in targets if t["type"] == "page")
+    socket = websocket.create_connection(page["webSocketDebuggerUrl"], timeout=60)
+    yield Tab(socket)
+    socket.close()
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_typeset_complete_and_fetches_nothing_from_elsewhere(tab, address, page):
+    tab.requests.clear(), tab.errors.clear(), tab.failed.clear()
+    tab.width(1280)
+    tab.visit(f"{address}/{page}")
+    outside = [u for u in tab.requests if not u.startswith((address, "data:", "blob:", "about:"))]
+    assert outside == []
+    assert tab.failed == [] and tab.errors == []
+    raw = tab.run("document.querySelectorAll('article .math').length")
+    if raw:
+        assert tab.run("document.querySelectorAll('mjx-container').length") >= raw
+    assert tab.run("document.querySelectorAll('mjx-merror, [data-mml-node=merror]').length") == 0
+    marks = r"/\\\(|\\\[|\$\$|```|:::|\{(prf|cite|ref|eq|doc)\b/"
+    words = "[...document.querySelectorAll('article p, article td, article li')]"
+    assert tab.run(f"{marks}.test({words}.map(e => e.innerText).join(' '))") is False
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_fits_a_phone(tab, address, page):
+    tab.width(390)
+    tab.visit(f"{address}/{page}")
+    assert tab.run("document.scrollingElement.scrollWidth") <= 392
+
+
+def test_every_claim_of_the_ledger_leads_to_its_place(tab, address):
+    tab.width(1280)
+    tab.visit(f"{address}/book/ledger.html")
+    links = tab.run("[...document.querySelectorAll('.mf-ledger a')].map(a => a.href)")
+    assert len(links) >= 7
+    for page in {link.split("#")[0] for link in links}:
+        text = urllib.request.urlopen(page).read().decode()
+        for link in links:
+            where, anchor = link.split("#")
+            if where == page:
+                assert f'id="{anchor}"' in text, link
+
+
+def test_the_ledger_filters_and_sorts(tab, address):
+    tab.visit(f"{address}/book/ledger.html")
+    rows = ("[...document.querySelectorAll('.mf-ledger tbody tr:not(.mf-group)')]"
+            ".filter(r => !r.hidden)")
+    every = tab.run(f"{rows}.length")
+    tab.run("{const f = document.getElementById('mf-filter'); f.value = 'LU-T2r';"
+            "f.dispatchEvent(new Event('input'));}")
+    assert tab.run(f"{rows}.length") == 1 < every
+    tab.run("{const f = document.getElementById('mf-filter'); f.value = '';"
+            "f.dispatchEvent(new Event('input'));}")
+    papers = ("[...document.querySelectorAll('.mf-ledger tbody')].map(b => [...b.rows]"
+              ".slice(1).map(r => r.cells[1].textContent))")
+    tab.run("document.querySelectorAll('.mf-ledger th')[1].click()")
+    first = tab.run(papers)
+    tab.run("document.querySelectorAll('.mf-ledger th')[1].click()")
+    assert tab.run(papers) == [names[::-1] for names in first]
+    assert all(sorted(names)[0] == min(names) for names in first)
+
+
+def test_the_ledger_groups_by_paper_and_shows_what_is_planned(tab, address):
+    tab.visit(f"{address}/book/ledger.html")
+    heads = tab.run("[...document.querySelectorAll('.mf-group')].map(r => r.textContent)")
+    assert all(" claims measured" in head and " of " in head for head in heads)
+    assert {head.split(":")[0] for head in heads} == {
+        row.paper for row in register.read(ROOT / "book" / "claims.csv").values()}
+
+
+def test_search_finds_a_claim(tab, address):
+    tab.visit(f"{address}/search.html?q=LU-T2r")
+    end = time.time() + 20
+    found = []
+    while not any("adjoint" in link for link in found) and time.time() < end:
+        found = tab.run("[...document.querySelectorAll('#search-results li a')].map(a => a.href)") or []
+        time.sleep(0.2)
+    assert any("adjoint" in link for link in found)

@@ -1,0 +1,140 @@
+"""KL and kernel balls cut by a small empirical error."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from problems import generator, randn
+from scipy import optimize
+
+from mflib.chen2024.local_rademacher import (
+    KernelBall,
+    fixed_point,
+    kl_supremum,
+    local_trial,
+    spectral_formula,
+    worst_interpolant,
+)
+from mflib.chen2024.sphere_kernel import SignTeacher, Spectrum
+from mflib.rademacher import random_signs
+
+SPECTRUM = Spectrum("tanh")
+
+
+def sphere(n, d, seed=0):
+    return torch.nn.functional.normalize(randn(n, d, seed=seed), dim=-1)
+
+
+def features(x, particles, seed=1):
+    w = randn(x.shape[1] + 1, particles, seed=seed)
+    return torch.tanh(x @ w[:-1] + w[-1])
+
+
+def test_the_kernel_ball_meets_both_constraints():
+    x = sphere(20, 3)
+    kernel, signs = SPECTRUM.kernel(x), random_signs(20, 5, generator())
+    zero = torch.zeros(20, dtype=torch.float64)
+    ball = KernelBall(kernel, zero, 2.0, signs, nodes=4000)
+    plain = (2.0 * torch.einsum("bi,ij,bj->b", signs, kernel, signs)).sqrt() / 20
+    torch.testing.assert_close(ball.supremum(1e9), plain, rtol=1e-6, atol=0)
+    assert (ball.supremum(1e-4) <= 1e-2 * (1 + 1e-4)).all()
+
+
+def test_finite_beta_dual_is_tight_and_tends_to_the_kernel_ball():
+    x = sphere(10, 3)
+    teacher = SignTeacher.sample(3, generator(), kappa=0.5)
+    y, phi, signs = (
+        teacher.labels(x, SPECTRUM),
+        features(x, 800),
+        random_signs(10, 1, generator(2)),
+    )
+    limit = KernelBall(phi @ phi.T / 800, y, teacher.chi2(), signs, nodes=4000)
+    dual, primal = kl_supremum(
+        phi, y, 64.0, teacher.chi2() / (2 * 64.0**2), 1e-3, signs[0]
+    )
+    assert primal <= dual * (1 + 1e-9)
+    assert dual == pytest.approx(primal, rel=1e-4)
+    assert dual == pytest.approx(float(limit.supremum(1e-3)), rel=2e-3)
+
+
+def test_fixed_points_and_the_formula_of_one_eigenvalue():
+    assert fixed_point(lambda e: 0.3 * math.sqrt(e)) == pytest.approx(0.09, rel=1e-9)
+    one = np.ones(1)
+    assert spectral_formula(8, 0.5, 2.0, one, one) == pytest.approx(math.sqrt(0.125))
+
+
+def test_the_kernel_ball_equals_a_generic_solver():
+    x = sphere(6, 3)
+    kernel, s = SPECTRUM.kernel(x), random_signs(6, 1, generator(2))
+    y = kernel @ (0.2 * randn(6, seed=3))
+    inverse = torch.linalg.inv(kernel).numpy()
+    for square in (1e-3, 0.05):
+        found = optimize.minimize(
+            lambda f: -float(s[0].numpy() @ (f - y.numpy())) / 6,
+            y.numpy(),
+            method="SLSQP",
+            constraints=[
+                {"type": "ineq", "fun": lambda f: 1.5 - f @ inverse @ f},
+                {
+                    "type": "ineq",
+                    "fun": lambda f, e=square: e - ((f - y.numpy()) ** 2).mean(),
+                },
+            ],
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        ball = KernelBall(kernel, y, 1.5, s, nodes=8000)
+        assert float(ball.supremum(square)) == pytest.approx(-found.fun, rel=1e-5)
+
+
+def test_no_interpolant_of_the_ball_is_worse_than_the_worst():
+    x, test = sphere(8, 3), sphere(40, 3, seed=1)
+    kernel, cross = SPECTRUM.kernel(x), SPECTRUM.kernel(test, x)
+    y, far = kernel @ (0.1 * randn(8, seed=2)), SPECTRUM.kernel(test)
+    size = 1.0
+    worst = worst_interpolant(kernel, cross, far, y, size)
+    least = y @ torch.linalg.solve(kernel, y)
+    rest = far - cross @ torch.linalg.solve(kernel, cross.T)
+    for seed in range(30):  # g - f = rest @ c has squared norm c' rest c
+        c = randn(40, seed=seed)
+        c = c * ((size - least) / (c @ rest @ c)).sqrt()
+        assert (rest @ c).square().mean() <= worst
+    top = torch.linalg.eigh(rest)[1][:, -1]
+    top = top * ((size - least) / (top @ rest @ top)).sqrt()
+    assert float((rest @ top).square().mean()) == pytest.approx(worst, rel=1e-9)
+    assert worst_interpolant(kernel, cross, far, 100 * y, size) < 0
+
+
+def test_a_trial_reports_what_its_parts_compute():
+    x = sphere(30, 3)
+    kernel, noise = SPECTRUM.kernel(x), randn(30, seed=4)
+    labels = torch.stack([kernel @ (0.1 * randn(30, seed=3)), noise])
+    (row,) = local_trial(kernel, labels, [9], 12, 2.0, generator())
+    k, cross, signs = kernel[:9, :9], kernel[18:, :9], random_signs(9, 64, generator())
+    ball = KernelBall(k, labels[0, :9], 2.0, signs)
+    plain = (2.0 * torch.einsum("bi,ij,bj->b", signs, k, signs)).sqrt().mean() / 9
+    # without localisation only the centre is taken off
+    assert float(row[1]) == pytest.approx(
+        float(plain - (signs @ labels[0, :9] / 9).mean()), rel=1e-9)
+    assert float(row[0]) == pytest.approx(float(ball.supremum(float(row[0])).mean()))
+    worst = worst_interpolant(k, cross, kernel[18:, 18:], labels[0, :9], 2.0)
+    assert float(row[2]) == pytest.approx(worst)
+    for column, y in ((3, labels[0]), (4, noise)):
+        miss = cross @ torch.linalg.solve(k, y[:9]) - y[18:]
+        torch.testing.assert_close(row[column], miss.square().mean())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: KernelBall(torch.eye(3).double(), randn(3), -1.0, randn(2, 3)),
+        lambda: KernelBall(torch.eye(3).double(), 9 + randn(3), 1.0, randn(2, 3)),
+        lambda: KernelBall(torch.eye(3).double(), randn(2), 9.0, randn(2, 3)),
+        lambda: worst_interpolant(torch.eye(3).double(), randn(2, 4), randn(2, 2), randn(3), 1.0),
+        lambda: local_trial(torch.eye(5).double(), randn(2, 5), [4], 2, 9.0, generator()),
+        lambda: kl_supremum(randn(9), randn(3), 1.0, 1.0, 1.0, randn(3)),
+    ],
+)
+def test_impossible_arguments_are_refused(call):
+    with pytest.raises(ValueError, match=":"):
+        call()

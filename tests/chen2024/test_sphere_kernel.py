@@ -1,0 +1,107 @@
+"""The predictor's kernels on the sphere and the random-sign teacher."""
+
+import math
+
+import pytest
+import torch
+from problems import generator, randn
+
+from mflib.chen2024.sphere_kernel import SignTeacher, Spectrum, hermite_coefficients
+
+SPECTRUM = Spectrum("tanh")
+
+
+def sphere(n, d, seed=0):
+    return torch.nn.functional.normalize(randn(n, d, seed=seed), dim=-1)
+
+
+def test_hermite_coefficients_of_the_quadratic_are_exact():
+    expected = torch.tensor([2.0, 0.0, 2.0 * math.sqrt(2.0), 0.0], dtype=torch.float64)
+    torch.testing.assert_close(hermite_coefficients("quadratic", 3), expected)
+
+
+def test_kernels_equal_expectations_by_autograd():
+    x = sphere(4, 3)
+    omega = randn(200_000, 5, seed=5)
+    a, c = omega[:, 0], omega[:, 1:4] @ x.T + omega[:, 4:]
+    s, s1 = torch.tanh(c), 1 - torch.tanh(c) ** 2
+    h = a[:, None] * s
+    grads = torch.cat(
+        [s[:, :, None], (a[:, None] * s1)[..., None] * x, (a[:, None] * s1)[..., None]],
+        -1,
+    )
+    generated = a[:, None] * (-4 * s * s1 - s - c * s1)
+    for power, left in ((0, h), (2, generated)):
+        torch.testing.assert_close(
+            SPECTRUM.kernel(x, power=power),
+            left.T @ left / len(a),
+            rtol=0.05,
+            atol=0.03,
+        )
+    torch.testing.assert_close(
+        SPECTRUM.kernel(x, power=1),
+        torch.einsum("mik,mjk->ij", grads, grads) / len(a),
+        rtol=0.03,
+        atol=0.02,
+    )
+
+
+def test_radii_are_those_of_the_linear_flow_and_ordered():
+    x, y = sphere(5, 4), randn(5, seed=2)
+    flow, least = SPECTRUM.radii(x, y)
+    # the flow of the residual b' = -K1 b from b = -y moves the law by the integral
+    # of its residuals through the generator: c = K1^{-1} y, one mode at a time
+    values, basis = torch.linalg.eigh(SPECTRUM.kernel(x, power=1))
+    time = torch.linspace(0, 400, 200_001, dtype=torch.float64)
+    decay = torch.exp(-values[:, None] * time)
+    c = basis @ (torch.trapezoid(decay, time) * (basis.T @ y))
+    assert float(flow) == pytest.approx(
+        float(0.5 * c @ SPECTRUM.kernel(x, power=2) @ c), rel=1e-3
+    )
+    assert least <= flow
+    one = SPECTRUM.radii(x[:1], y[:1])
+    k = [float(SPECTRUM.kernel(x[:1], power=p)) for p in range(3)]
+    assert float(one[0]) == pytest.approx(0.5 * float(y[0]) ** 2 * k[2] / k[1] ** 2)
+
+
+@pytest.mark.parametrize("d", [3, 5, 10])
+def test_eigenvalues_on_the_sphere_add_up_to_the_diagonal(d):
+    eigenvalues, many = SPECTRUM.sphere(d)
+    assert eigenvalues.min() > -1e-13
+    assert eigenvalues @ many == pytest.approx(float((SPECTRUM.mu**2).sum()), rel=1e-9)
+
+
+def test_teacher_labels_equal_their_expectation():
+    teacher = SignTeacher.sample(3, generator(), ridges=2, kappa=0.7)
+    x, w = sphere(5, 3), randn(400_000, 4, seed=6)
+    g = 0.7 / math.sqrt(2) * torch.sign(w @ teacher.directions.T).sum(-1)
+    monte_carlo = g @ torch.tanh(w[:, :3] @ x.T + w[:, 3:]) / len(w)
+    torch.testing.assert_close(
+        teacher.labels(x, SPECTRUM), monte_carlo, rtol=0, atol=5e-3
+    )
+    assert teacher.chi2() == pytest.approx(float(torch.expm1(g**2).mean()), rel=0.01)
+
+
+def test_the_teachers_moments_are_those_of_its_density_ratio():
+    teacher = SignTeacher.sample(3, generator(), ridges=3, kappa=0.4)
+    a, w = randn(2_000_000), randn(2_000_000, 4, seed=1)
+    g = 0.4 / math.sqrt(3) * torch.sign(w @ teacher.directions.T).sum(-1)
+    u = torch.expm1(g * a - 0.5 * g**2)
+    assert float(u.square().mean()) == pytest.approx(teacher.chi2(), rel=0.02)
+    assert float((u**3).mean()) == pytest.approx(teacher.third(), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: SPECTRUM.kernel(2 * sphere(3, 3)),
+        lambda: SPECTRUM.sphere(2),
+        lambda: SPECTRUM.radii(sphere(3, 3), randn(4)),
+        lambda: SignTeacher(randn(2, 4)),
+        lambda: SignTeacher.sample(3, generator()).labels(sphere(2, 4), SPECTRUM),
+        lambda: hermite_coefficients("tanh", 0),
+    ],
+)
+def test_impossible_arguments_are_refused(call):
+    with pytest.raises(ValueError, match=":"):
+        call()

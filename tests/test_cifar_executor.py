@@ -1,0 +1,74 @@
+"""Runs spread over a local Dask scheduler and two worker processes, one of them killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from cifar_files import write_files
+
+from mflib.cifar.cli import main
+from mflib.cifar.records import read_records
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    env, address = {**os.environ, "OMP_NUM_THREADS": "1"}, tmp_path / "scheduler.json"
+    common = ["--scheduler-file", str(address), "--no-dashboard"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env}
+
+    def start(*words):
+        return subprocess.Popen([sys.executable, "-m", "dask", *words, *common], **quiet)
+
+    children = [start("scheduler", "--host", "127.0.0.1", "--port", "0")]
+    children += [start("worker", "--nthreads", "1", "--no-nanny", "--local-directory",
+                       str(tmp_path)) for _ in range(2)]
+    try:
+        client = distributed.Client(scheduler_file=str(address), set_as_default=False)
+        with client:
+            client.wait_for_workers(2, timeout=60)
+            yield client
+    finally:
+        for child in children[::-1]:
+            child.kill()
+            child.wait()
+
+
+def test_a_killed_worker_loses_no_run(cluster, tmp_path):
+    files = write_files(tmp_path / "files", train=10, test=10)
+    out, codes = tmp_path / "out", []
+    words = ["train", "--net", "resnet20", "--rule", "vanilla", "T1", "--seeds", "0-1",
+             "--epochs", "4", "--data", str(files), "--out", str(out), "--unverified",
+             "--checkpoints", str(tmp_path / "work"), "--checkpoint-seconds", "0",
+             "--device", "cpu", "--scheduler", cluster.scheduler.address]
+    caller = threading.Thread(target=lambda: codes.append(main(words)))
+    caller.start()
+    victim = None
+    for _ in range(600):  # a worker that has begun: its first checkpoint is written
+        busy = [w for w, tasks in cluster.processing().items() if tasks]
+        if busy and list((tmp_path / "work").glob("*.pt")):
+            victim = cluster.scheduler_info()["workers"][busy[0]]
+            break
+        time.sleep(0.02)
+    assert victim is not None
+    pid = cluster.run(os.getpid, workers=[busy[0]], wait=True)[busy[0]]
+    os.kill(pid, signal.SIGKILL)
+    caller.join(120)
+    assert codes == [0]
+    assert {(r["config"]["method"], r["config"]["seed"]) for r in read_records(out)} == {
+        (how, seed) for how in ("vanilla", "T1") for seed in (0, 1)}
+    assert all(r["status"] == "finished" for r in read_records(out))
+
+
+def test_a_silent_scheduler_is_one_clear_error(tmp_path, capsys, monkeypatch):
+    from mflib.cifar import cluster as module
+
+    monkeypatch.setattr(module.connect, "__defaults__", (0.5,))
+    assert main(["train", "--net", "resnet20", "--seeds", "0", "--out", str(tmp_path),
+                 "--scheduler", "tcp://127.0.0.1:9"]) == 2
+    assert "does not answer" in capsys.readouterr().err
