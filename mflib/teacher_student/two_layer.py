@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import require_positive_int, require_tensor
-from ..ode import METHODS
+from ..stepping import runge_kutta_step, tableau
 from .ridge import RidgeBlock
 
 __all__ = ["TwoLayer", "follow"]
@@ -169,23 +169,15 @@ def follow(
     ValueError
         If an argument is impossible, or the particles leave the finite numbers.
     """
-    if method not in METHODS:
-        raise ValueError(f"method: no {method!r}; choose one of {', '.join(METHODS)}")
+    tableau(method)  # an unknown name is an error before any work
     require_positive_int("steps", steps)
     require_tensor("theta", theta, 2)
-    tableau, h, kept = METHODS[method], time / steps, []
+    h, kept = time / steps, []
     for number in range(steps + 1):
         if keep is not None and number in keep:
             kept.append(theta)
-        if number == steps:
-            break
-        slopes: list[Tensor] = []
-        for row in tableau.a:
-            at = theta
-            for c, slope in zip(row, slopes, strict=False):
-                at = at + h * c * slope if c else at
-            slopes.append(velocity(at))
-        theta = theta + h * sum(b * k for b, k in zip(tableau.b, slopes, strict=True) if b)
+        if number < steps:
+            theta = runge_kutta_step(velocity, theta, h, method)
     if not bool(torch.isfinite(theta).all()):
         raise ValueError("time: the particles left the finite numbers; take more steps")
     return theta if keep is None else torch.stack(kept)
