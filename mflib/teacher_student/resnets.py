@@ -28,7 +28,7 @@ __all__ = ["Ensemble", "WideResNet"]
 def _residual(output: Tensor, y: Tensor) -> Tensor:
     if output.shape[-2:] != y.shape[-2:]:
         raise ValueError(
-            f"y: shape {tuple(y.shape)} does not fit outputs {tuple(output.shape)}; (n, d) is needed"
+            f"y: shape {tuple(y.shape)} does not fit outputs {tuple(output.shape)}; pass (n, d)"
         )
     return output - y
 
