@@ -10,22 +10,25 @@ MINUTES ?= 9
 DATA    ?=
 TRAINER := $(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON))
 
-.PHONY: book run test test-site ledger table clean help
+.PHONY: book run test lint format test-site ledger table table-small clean help
 
 help:
 	@echo "make book       run every chapter and render the site into _build/html"
-	@echo "make test       run the tests"
+	@echo "make test       run ruff and the tests"
+	@echo "make format     let ruff write the code as make test wants it"
 	@echo "make run        run the chapters only (incremental)"
 	@echo "make ledger     show every claim of the executed chapters"
 	@echo "make table      run missing rows of the CIFAR table for MINUTES=9, with DATA=DIR"
+	@echo "make table-small  the same for the small protocol, which needs no GPU"
 	@echo "make test-site  drive the rendered site in a headless browser"
 	@echo "make clean      remove what the build made (the environment stays)"
 
-$(STAMP): requirements.txt pyproject.toml
+# torch comes without hashes: which of its files is right depends on the machine
+$(STAMP): requirements-hashes.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-hashes.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -37,8 +40,16 @@ book: $(STAMP)
 	$(BIN)/jupyter-book build . --warningiserror --nitpick --keep-going
 	@echo "open _build/html/index.html"
 
-test: $(STAMP)
+test: $(STAMP) lint
 	$(BIN)/python -m pytest -n 2 -m "not site"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 test-site: $(STAMP)
 	$(BIN)/python -m pytest -m site
@@ -48,7 +59,11 @@ ledger: $(STAMP)
 
 table:
 	$(TRAINER) -m mflib.cifar all --minutes $(MINUTES) $(if $(DATA),--data $(DATA)) $(ARGS)
-	$(TRAINER) -m mflib.cifar table
+	-$(TRAINER) -m mflib.cifar table
+
+table-small:
+	$(TRAINER) -m mflib.cifar all --protocol small --minutes $(MINUTES) $(if $(DATA),--data $(DATA)) $(ARGS)
+	-$(TRAINER) -m mflib.cifar table
 
 clean:
 	rm -rf _build

@@ -66,45 +66,67 @@ ACTIVATIONS: dict[str, Activation] = _table(
     Activation("tanh", torch.tanh, _dtanh, _d2tanh),
     Activation("sigmoid", torch.sigmoid, _dsigmoid, _d2sigmoid),
     Activation(
-        "softplus", lambda z: torch.logaddexp(z, torch.zeros_like(z)),
-        torch.sigmoid, _dsigmoid,
+        "shifted sigmoid",
+        lambda z: torch.sigmoid(z + 1.0) - torch.sigmoid(torch.ones_like(z)),
+        lambda z: _dsigmoid(z + 1.0),
+        lambda z: _d2sigmoid(z + 1.0),
     ),
     Activation(
-        "relu", torch.relu, lambda z: (z > 0).to(z.dtype), torch.zeros_like,
+        "softplus",
+        lambda z: torch.logaddexp(z, torch.zeros_like(z)),
+        torch.sigmoid,
+        _dsigmoid,
     ),
     Activation(
-        "gaussian", _gaussian, lambda z: -z * _gaussian(z),
+        "relu",
+        torch.relu,
+        lambda z: (z > 0).to(z.dtype),
+        torch.zeros_like,
+    ),
+    Activation(
+        "gaussian",
+        _gaussian,
+        lambda z: -z * _gaussian(z),
         lambda z: (z**2 - 1.0) * _gaussian(z),
     ),
     Activation(
-        "quadratic", lambda z: z**2, lambda z: 2.0 * z,
+        "quadratic",
+        lambda z: z**2,
+        lambda z: 2.0 * z,
         lambda z: torch.full_like(z, 2.0),
     ),
     Activation("linear", lambda z: z, torch.ones_like, torch.zeros_like),
     Activation(
-        "arctan", torch.atan, lambda z: 1.0 / (1.0 + z**2),
+        "arctan",
+        torch.atan,
+        lambda z: 1.0 / (1.0 + z**2),
         lambda z: -2.0 * z / (1.0 + z**2) ** 2,
     ),
     Activation("sin", torch.sin, torch.cos, lambda z: -torch.sin(z)),
     Activation(
-        "cos", torch.cos, lambda z: -torch.sin(z), lambda z: -torch.cos(z),
+        "cos",
+        torch.cos,
+        lambda z: -torch.sin(z),
+        lambda z: -torch.cos(z),
     ),
     Activation(
         "gelu",
         lambda z: 0.5 * z * (1.0 + torch.erf(z / math.sqrt(2.0))),
-        lambda z: 0.5 * (1.0 + torch.erf(z / math.sqrt(2.0)))
-        + z * _gaussian(z) / math.sqrt(2.0 * math.pi),
+        lambda z: (
+            0.5 * (1.0 + torch.erf(z / math.sqrt(2.0)))
+            + z * _gaussian(z) / math.sqrt(2.0 * math.pi)
+        ),
         lambda z: (2.0 - z**2) * _gaussian(z) / math.sqrt(2.0 * math.pi),
     ),
 )
 
 
-def activation(name: str | Activation) -> Activation:
-    r"""Return the activation called `name`.
+def activation(sigma: str | Activation) -> Activation:
+    r"""Return the activation of that name.
 
     Parameters
     ----------
-    name : str or Activation
+    sigma : str or Activation
         A key of :data:`ACTIVATIONS`; an :class:`Activation` is returned as it is.
 
     Returns
@@ -115,10 +137,15 @@ def activation(name: str | Activation) -> Activation:
     ------
     ValueError
         If no activation has that name; the message lists those that exist.
+
+    Examples
+    --------
+    >>> activation("tanh").df(torch.tensor(0.0))
+    tensor(1.)
     """
-    if isinstance(name, Activation):
-        return name
-    if name not in ACTIVATIONS:
+    if isinstance(sigma, Activation):
+        return sigma
+    if not isinstance(sigma, str) or sigma not in ACTIVATIONS:
         known = ", ".join(sorted(ACTIVATIONS))
-        raise ValueError(f"activation: no {name!r}; choose one of {known}")
-    return ACTIVATIONS[name]
+        raise ValueError(f"sigma: no activation {sigma!r}; choose one of {known}")
+    return ACTIVATIONS[sigma]

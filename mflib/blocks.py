@@ -12,12 +12,16 @@ import torch
 from torch import Tensor
 
 from .activations import Activation, activation
+from .arguments import require_int
 
 __all__ = ["Block", "MatrixBlock", "NeuronBlock"]
 
 
 class Block:
     r"""A residual block :math:`f : \mathbb R^d \times \mathbb R^k \to \mathbb R^{d_{out}}`.
+
+    The methods are kernels: they take finite tensors of fitting shapes and one dtype, which
+    :func:`~mflib.ode.flow` and :class:`~mflib.problem.Problem` make sure of.
 
     Attributes
     ----------
@@ -54,62 +58,87 @@ class Block:
         raise NotImplementedError
 
     def pairing_grad(self, x: Tensor, theta: Tensor, p: Tensor, mass: Tensor) -> Tensor:
-        r"""Return :math:`\nabla_\theta \sum_i m_i\, p_i^\top f(x_i, \theta_j)`, shape (..., N, k)."""
+        r"""Return :math:`\nabla_\theta \sum_i m_i\, p_i^\top f(x_i, \theta_j)`, (..., N, k)."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class MatrixBlock(Block):
-    r"""The block of lu2020, :math:`f(x, \theta) = \sigma(\theta x)`, :math:`\theta \in \mathbb R^{d\times d}`.
+    r"""The block of lu2020, :math:`f(x, \theta) = \sigma(\theta x)`, with a matrix :math:`\theta`.
 
     Parameters
     ----------
-    dim : int
-        The state's dimension d; a particle is the row-major matrix, k = d d.
+    d : int
+        The state's dimension; a particle is the row-major matrix, k = d d.
     sigma : str or Activation
         The entrywise activation.
+
+    Raises
+    ------
+    ValueError
+        If the dimension is no positive integer or the activation unknown.
+
+    Examples
+    --------
+    >>> block = MatrixBlock(2, "linear")
+    >>> turn = torch.tensor([[0.0, -1.0, 1.0, 0.0]])  # one particle
+    >>> block.value(torch.tensor([[1.0, 0.0]]), turn)
+    tensor([[[0., 1.]]])
     """
 
-    dim: int
+    d: int
     sigma: str | Activation = "tanh"
 
     def __post_init__(self) -> None:
+        require_int("d", self.d, 1)
         object.__setattr__(self, "sigma", activation(self.sigma))
-        object.__setattr__(self, "d", self.dim)
-        object.__setattr__(self, "d_out", self.dim)
-        object.__setattr__(self, "k", self.dim**2)
+
+    @property
+    def d_out(self) -> int:
+        """The dimension of the value, d."""
+        return self.d
+
+    @property
+    def k(self) -> int:
+        """The size of a particle, d d."""
+        return self.d**2
 
     def _matrices(self, theta: Tensor) -> Tensor:
         if theta.shape[-1] != self.k:
             raise ValueError(f"theta: last dimension is {theta.shape[-1]}, expected k = {self.k}")
         return theta.unflatten(-1, (self.d, self.d))
 
-    def _z(self, x: Tensor, theta: Tensor) -> Tensor:
+    def preactivation(self, x: Tensor, theta: Tensor) -> Tensor:
+        r"""Return :math:`\theta_j x_i`, shape (..., n, N, d)."""
         return torch.einsum("...jab,...ib->...ija", self._matrices(theta), x)
 
     def value(self, x: Tensor, theta: Tensor) -> Tensor:
-        return self.sigma.f(self._z(x, theta))
+        return self.sigma.f(self.preactivation(x, theta))
 
     def jacobian(self, x: Tensor, theta: Tensor) -> Tensor:
-        slope = self.sigma.df(self._z(x, theta)).unsqueeze(-1)
+        slope = self.sigma.df(self.preactivation(x, theta)).unsqueeze(-1)
         return slope * self._matrices(theta).unsqueeze(-4)
 
     def field(self, x: Tensor, theta: Tensor, weights: Tensor) -> Tensor:
         return torch.einsum("...ija,...j->...ia", self.value(x, theta), weights)
 
     def jvp(self, x: Tensor, theta: Tensor, weights: Tensor, v: Tensor) -> Tensor:
-        ds = self.sigma.df(self._z(x, theta))
-        return torch.einsum("...ija,...ija,...j->...ia", ds, self._z(v, theta), weights)
+        ds = self.sigma.df(self.preactivation(x, theta))
+        return torch.einsum("...ija,...ija,...j->...ia", ds, self.preactivation(v, theta), weights)
 
     def vjp(self, x: Tensor, theta: Tensor, weights: Tensor, p: Tensor) -> Tensor:
-        q = self.sigma.df(self._z(x, theta)) * p.unsqueeze(-2) * weights[..., None, :, None]
+        q = (
+            self.sigma.df(self.preactivation(x, theta))
+            * p.unsqueeze(-2)
+            * weights[..., None, :, None]
+        )
         return torch.einsum("...ija,...jab->...ib", q, self._matrices(theta))
 
     def pairing(self, x: Tensor, theta: Tensor, p: Tensor) -> Tensor:
         return torch.einsum("...ija,...ia->...ij", self.value(x, theta), p)
 
     def pairing_grad(self, x: Tensor, theta: Tensor, p: Tensor, mass: Tensor) -> Tensor:
-        q = self.sigma.df(self._z(x, theta)) * (p * mass[..., None]).unsqueeze(-2)
+        q = self.sigma.df(self.preactivation(x, theta)) * (p * mass[..., None]).unsqueeze(-2)
         return torch.einsum("...ija,...ib->...jab", q, x).flatten(-2)
 
 
@@ -122,25 +151,46 @@ class NeuronBlock(Block):
 
     Parameters
     ----------
-    dim : int
-        The state's dimension d.
+    d : int
+        The state's dimension.
     sigma : str or Activation
         The activation.
     out : int, optional
         The output dimension, default d. A particle is (u, w, b), k = out + d + 1.
+
+    Raises
+    ------
+    ValueError
+        If a dimension is no positive integer or the activation unknown.
+
+    Examples
+    --------
+    >>> block = NeuronBlock(1, "relu")
+    >>> block.k  # u, w and b
+    3
+    >>> block.field(torch.tensor([[2.0]]), torch.tensor([[3.0, 1.0, 1.0]]), torch.ones(1))
+    tensor([[9.]])
     """
 
-    dim: int
+    d: int
     sigma: str | Activation = "tanh"
     out: int | None = None
 
     def __post_init__(self) -> None:
-        out = self.dim if self.out is None else self.out
+        require_int("d", self.d, 1)
+        if self.out is not None:
+            require_int("out", self.out, 1)
         object.__setattr__(self, "sigma", activation(self.sigma))
-        object.__setattr__(self, "out", out)
-        object.__setattr__(self, "d", self.dim)
-        object.__setattr__(self, "d_out", out)
-        object.__setattr__(self, "k", out + self.dim + 1)
+
+    @property
+    def d_out(self) -> int:
+        """The dimension of the value."""
+        return self.d if self.out is None else self.out
+
+    @property
+    def k(self) -> int:
+        """The size of a particle (u, w, b)."""
+        return self.d_out + self.d + 1
 
     def split(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return u (..., N, d_out), w (..., N, d) and b (..., N)."""

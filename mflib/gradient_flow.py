@@ -18,10 +18,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from scipy.integrate import cumulative_simpson
 from torch import Tensor
 
-from .arguments import require_positive_int
-from .stepping import State, chebyshev_step, runge_kutta_step
+from .arguments import (
+    require_callable,
+    require_instance,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
+from .stepping import State, chebyshev_step, runge_kutta_step, tableau
 
 __all__ = ["GradientFlow", "Path", "descend", "integrate", "time_scale"]
 
@@ -38,7 +45,7 @@ class GradientFlow(Protocol):
 
 @dataclass(frozen=True)
 class Path:
-    r"""A discrete flow in training time.
+    r"""A discrete gradient flow: where it ends, and its energy on the way.
 
     Attributes
     ----------
@@ -70,9 +77,8 @@ class Path:
         if steps.shape[-1] % 2 or not torch.allclose(steps, h.expand_as(steps), rtol=1e-9):
             raise ValueError("times: the identity needs an even number of equal steps")
         rate = self.dissipation.sum(-1)
-        pieces = rate[..., :-2:2] + 4.0 * rate[..., 1::2] + rate[..., 2::2]
-        lost = self.loss[..., 2::2] - self.loss[..., :1]
-        return lost + (h / 3.0) * pieces.cumsum(-1)
+        spent = cumulative_simpson(rate.detach().numpy(), axis=-1)[..., 1::2]
+        return self.loss[..., 2::2] - self.loss[..., :1] + h * torch.as_tensor(spent)
 
 
 def integrate(
@@ -83,7 +89,7 @@ def integrate(
     method: str = "rk4",
     keep: tuple[int, ...] = (),
 ) -> Path:
-    r"""Follow a gradient flow for a training time with equal Runge-Kutta steps.
+    r"""Integrate a gradient flow over a training time with equal Runge-Kutta steps.
 
     Parameters
     ----------
@@ -107,19 +113,53 @@ def integrate(
     Raises
     ------
     ValueError
-        If `time` is not positive and finite or `steps` no positive integer.
+        If `time` is not positive and finite, `steps` no positive integer, or the flow leaves
+        the finite numbers.
+
+    Examples
+    --------
+    The flow :math:`\dot q = -q` of :math:`E = q^2/2`, which dissipates :math:`q^2`:
+
+    >>> @dataclass(frozen=True)
+    ... class Point(State):
+    ...     inner = {"q": 0}
+    ...     q: Tensor
+    >>> @dataclass(frozen=True)
+    ... class Rate(Point):
+    ...     loss: Tensor = None
+    ...     dissipation: Tensor = None
+    >>> def velocity(at):
+    ...     return Rate(-at.q, 0.5 * at.q**2, at.q[..., None] ** 2)
+    >>> path = integrate(velocity, Point(torch.tensor(1.0).double()), 1.0, 10)
+    >>> round(float(path.end.q), 4)  # exp(-1)
+    0.3679
+    >>> bool(path.defect().abs().max() < 1e-5)  # E_s - E_0 + what was dissipated
+    True
     """
+    require_callable("velocity", velocity)
+    require_instance("state", state, State)
+    require_positive_int("steps", steps)
+    tableau(method)
     rates, kept = [velocity(state)], []
-    time = torch.as_tensor(time, dtype=rates[0].loss.dtype)
-    if not bool((time.isfinite() & (time > 0)).all()):
+    if not isinstance(time, Tensor):
+        time = rates[0].loss.new_tensor(require_number("time", time, above=0))
+    if not bool((require_tensor("time", time, 0) > 0).all()):
         raise ValueError(f"time: expected positive finite numbers, got {time.tolist()}")
-    h = time / require_positive_int("steps", steps)
+    if time.ndim and time.shape != rates[0].loss.shape:
+        raise ValueError(
+            f"time: shape {tuple(time.shape)}, expected one number or {tuple(rates[0].loss.shape)}"
+        )
+    h = time / steps
+    if not isinstance(keep, (tuple, list)):
+        raise TypeError(f"keep: expected a tuple of step numbers, got {type(keep).__name__}")
     for number in range(steps + 1):
         if number in keep:
             kept.append(state)
         if number < steps:
             state = runge_kutta_step(velocity, state, h, method, rates[-1])
             rates.append(velocity(state))
+    if not rates[-1].loss.isfinite().all():
+        raise ValueError("time: the flow left the finite numbers; take more steps")
     return Path(
         state,
         h[..., None] * torch.arange(steps + 1, dtype=h.dtype),
@@ -129,9 +169,7 @@ def integrate(
     )
 
 
-def time_scale(
-    velocity: Callable[[Any], Any], state: State, step: float = 1e-4
-) -> Tensor:
+def time_scale(velocity: Callable[[Any], Any], state: State, step: float = 1e-4) -> Tensor:
     r"""Return the training time in which the velocity changes by its own size.
 
     .. math::
@@ -154,12 +192,23 @@ def time_scale(
     Returns
     -------
     Tensor
-        Shape (...): infinite where the velocity does not change, nan where it vanishes.
+        Shape (...).
+
+    Raises
+    ------
+    ValueError
+        If the velocity vanishes somewhere, or does not change.
     """
+    require_callable("velocity", velocity)
+    require_instance("state", state, State)
+    require_number("step", step, above=0)
     v = velocity(state)
     h = step * v.loss / v.dissipation.sum(-1)
     change = (velocity(state + v * h) - v).dissipation.sum(-1)
-    return h * (v.dissipation.sum(-1) / change).sqrt()
+    scale = h * (v.dissipation.sum(-1) / change).sqrt()
+    if not scale.isfinite().all():
+        raise ValueError("velocity: vanishes or stays the same here; it has no time scale")
+    return scale
 
 
 def descend(
@@ -171,10 +220,11 @@ def descend(
     first: float = 0.1,
     share: float = 0.5,
 ) -> Path:
-    r"""Follow a gradient flow far, by Chebyshev steps whose size keeps the energy falling.
+    r"""Integrate a gradient flow over long times, the step size controlled by the energy.
 
-    A step is taken if it loses at least a share of what the flow still dissipates at its
-    end, :math:`E(s) - E(s+h) \ge \text{share} \cdot h \int |v_{s+h}|^2 d\rho`, which the
+    A step of :func:`~mflib.stepping.chebyshev_step` is taken if it loses at least a share of
+    what the flow still dissipates at its end,
+    :math:`E(s) - E(s+h) \ge \text{share} \cdot h \int |v_{s+h}|^2 d\rho`, which the
     exact flow of a convex energy does with share 1. Otherwise it is tried again with
     h/2; after a success h grows by a quarter. Every member of the batch has its own h and
     stops when its loss is at most `until`.
@@ -206,11 +256,15 @@ def descend(
     ValueError
         If the batch is not one-dimensional, or `share`, `first` or `steps` impossible.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share: expected a number in (0, 1], got {share!r}")
-    if not 0 < first < float("inf"):
-        raise ValueError(f"first: expected a positive finite step, got {first!r}")
+    for name in ("velocity", "members"):
+        if not callable(getattr(flow, name, None)):
+            raise TypeError(f"flow: a {type(flow).__name__} has no {name}; pass a gradient flow")
+    require_instance("state", state, State)
+    require_number("share", share, above=0, most=1)
+    require_number("first", first, above=0)
+    require_number("until", until)
     require_positive_int("steps", steps)
+    require_positive_int("stages", stages)
     at = flow.velocity(state)
     loss, rate = at.loss.clone(), at.dissipation.clone()
     if loss.ndim != 1:

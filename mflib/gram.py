@@ -18,9 +18,14 @@ import math
 import torch
 from torch import Tensor
 
-from .arguments import require_positive_int
+from .arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_positive_int,
+    require_tensor,
+)
 from .blocks import NeuronBlock
-from .chen2024.network import ScaledResNet
 from .ode import Pass
 
 __all__ = ["gram_encoder", "gram_encoder_profile", "gram_predictor", "neuron_gram"]
@@ -62,10 +67,26 @@ def neuron_gram(
 
     Raises
     ------
-    ValueError
-        If the particles do not have the block's dimension, or `chunk` is no positive
+    TypeError, ValueError
+        If a tensor is malformed or not of the block's dimensions, or `chunk` is no positive
         integer.
+
+    Examples
+    --------
+    One neuron x -> 3 (2 x + 1) at x = 1: its gradient by (u, w, b) is (3, 3, 3).
+
+    >>> one = torch.ones(1, 1)
+    >>> neuron_gram(NeuronBlock(1, "linear"), one, torch.tensor([[3.0, 2.0, 1.0]]), one)
+    tensor([[27.]])
     """
+    require_instance("block", block, NeuronBlock)
+    require_tensor("z", z, 2, last=block.d)
+    require_tensor("p", p, 2, last=block.d_out)
+    require_tensor("theta", theta, 2, last=block.k)
+    require_alike(z=z, theta=theta, p=p)
+    require_broadcast(z=z.shape[:-2], theta=theta.shape[:-2], p=p.shape[:-2])
+    if p.shape[-2] != z.shape[-2]:
+        raise ValueError(f"p: holds {p.shape[-2]} costates for {z.shape[-2]} points z")
     if chunk is None:
         batch = torch.broadcast_shapes(z.shape[:-2], theta.shape[:-2], p.shape[:-2])
         chunk = max(16, _ROOM // (math.prod(batch) * z.shape[-2]))
@@ -82,25 +103,90 @@ def neuron_gram(
     return gram / theta.shape[-2]
 
 
+def _fits(block: NeuronBlock, particles: Tensor, name: str, passed: Pass, out: int) -> None:
+    require_instance("block", block, NeuronBlock)
+    require_instance("passed", passed, Pass)
+    if block.d_out != out or block.d != passed.output.shape[-1]:
+        raise ValueError(
+            f"block: maps dimension {block.d} to {block.d_out}, the states have dimension "
+            f"{passed.output.shape[-1]} and {out} is the output's"
+        )
+    require_tensor(name, particles, 2, last=block.k)
+    require_alike(**{name: particles, "passed": passed.output})
+    inner = 2 if name == "omega" else 3
+    if particles.ndim < inner or (
+        name == "theta" and particles.shape[-3] not in (1, passed.trajectory.steps)
+    ):
+        raise ValueError(f"{name}: shape {tuple(particles.shape)} does not fit the pass")
+    require_broadcast(**{name: particles.shape[:-inner], "passed": passed.output.shape[:-2]})
+
+
 def gram_encoder_profile(
-    net: ScaledResNet, theta: Tensor, state: Pass, chunk: int | None = None
+    block: NeuronBlock, theta: Tensor, passed: Pass, chunk: int | None = None
 ) -> Tensor:
-    r"""Return the encoder's Gram matrix layer by layer, shape (..., L, n, n).
+    r"""Return the encoder's Gram matrix layer by layer.
 
-    `theta` of shape (..., L, M, 2d+1) and `state` from ``net.backward`` at the same
-    particles; the adjoint is taken at the layer's end, as backpropagation does. `chunk`
-    as in :func:`neuron_gram`.
+    Parameters
+    ----------
+    block : NeuronBlock
+        A layer's neuron :math:`\sigma(z, \theta)`.
+    theta : Tensor
+        Particles of every layer, shape (..., L, M, 2d+1), mass 1/M each.
+    passed : Pass
+        States and adjoints at the same particles, of Euler's method; the adjoint is taken
+        at the layer's end, as backpropagation does.
+    chunk : int, optional
+        As in :func:`neuron_gram`.
+
+    Returns
+    -------
+    Tensor
+        Shape (..., L, n, n).
+
+    Examples
+    --------
+    >>> from mflib.measures import LayeredMeasure
+    >>> from mflib.ode import adjoint, flow
+    >>> block, theta = NeuronBlock(1, "linear"), torch.ones(2, 1, 3)  # x -> x + (x + 1)/2
+    >>> states = flow(block, LayeredMeasure(theta), torch.ones(1, 1), 2)
+    >>> one = torch.ones(1, 1)
+    >>> passed = Pass(states, adjoint(block, states, one), torch.zeros(1))
+    >>> gram_encoder_profile(block, theta, passed).flatten()  # p^2 ((x + 1)^2 + x^2 + 1)
+    tensor([13.5000, 14.0000])
     """
-    z, p = state.trajectory.stages[..., 0, :, :], state.adjoint.stages[..., 0, :, :]
-    return neuron_gram(net.encoder, z, theta, p, chunk)
+    _fits(block, theta, "theta", passed, block.d if isinstance(block, NeuronBlock) else 0)
+    return neuron_gram(block, passed.states, theta, passed.costates, chunk)
 
 
-def gram_encoder(net: ScaledResNet, theta: Tensor, state: Pass) -> Tensor:
-    r"""Return :math:`G_1(\tau, \nu)` (chen2024, eq. (19)), shape (..., n, n), the mean over layers."""
-    return gram_encoder_profile(net, theta, state).mean(-3)
+def gram_encoder(block: NeuronBlock, theta: Tensor, passed: Pass) -> Tensor:
+    r"""Return :math:`G_1(\tau, \nu)` (chen2024, eq. (19)), shape (..., n, n), the mean over layers.
+
+    The example of :func:`gram_encoder_profile` has the mean 13.75.
+
+    Parameters
+    ----------
+    block : NeuronBlock
+        A layer's neuron.
+    theta : Tensor
+        Particles of every layer, shape (..., L, M, 2d+1), mass 1/M each.
+    passed : Pass
+        States and adjoints at the same particles.
+    """
+    return gram_encoder_profile(block, theta, passed).mean(-3)
 
 
-def gram_predictor(net: ScaledResNet, omega: Tensor, state: Pass) -> Tensor:
-    r"""Return :math:`G_2(\tau, \nu)` (chen2024, eq. (20)), shape (..., n, n)."""
-    z = state.trajectory.X[..., -1, :, :]
-    return neuron_gram(net.predictor, z, omega, torch.ones_like(z[..., :1]))
+def gram_predictor(block: NeuronBlock, omega: Tensor, passed: Pass) -> Tensor:
+    r"""Return :math:`G_2(\tau, \nu)` (chen2024, eq. (20)), shape (..., n, n).
+
+    Parameters
+    ----------
+    block : NeuronBlock
+        The predictor's neuron :math:`h(z, \omega)`, of one output.
+    omega : Tensor
+        Particles, shape (..., K, d+2), mass 1/K each.
+    passed : Pass
+        A pass, for the states at depth 1.
+    """
+    _fits(block, omega, "omega", passed, 1)
+    z = passed.output
+    return neuron_gram(block, z, omega, torch.ones_like(z[..., :1]))

@@ -1,4 +1,4 @@
-r"""Relative entropy: from a carried log-density ratio, in closed form, from samples.
+r"""Relative entropy: from log-density ratios at particles, in closed form, from samples.
 
 .. math::
 
@@ -15,9 +15,17 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
+from torch.distributions import MultivariateNormal, kl_divergence
 
-from .arguments import require_positive_int, require_symmetric, require_tensor
+from .arguments import (
+    require_alike,
+    require_broadcast,
+    require_positive_int,
+    require_symmetric,
+    require_tensor,
+)
 
 __all__ = [
     "donsker_varadhan",
@@ -29,14 +37,19 @@ __all__ = [
 ]
 
 
-def _average(values: Tensor, weights: Tensor | None) -> Tensor:
+def _masses(name: str, weights: Tensor | None, values: Tensor) -> Tensor:
+    """Masses of sum 1 for the points of `values`, by default uniform ones."""
     if weights is None:
-        return values.mean(-1)
-    return (values * weights).sum(-1) / weights.sum(-1)
+        return torch.full_like(values[..., :1], 1.0 / values.shape[-1])
+    require_tensor(name, weights, 1, last=values.shape[-1])
+    total = weights.sum(-1, keepdim=True)
+    if (weights < 0).any() or not (total > 0).all():
+        raise ValueError(f"{name}: masses must be >= 0 with a positive sum")
+    return weights / total
 
 
 def _bregman(ratio: Tensor) -> Tensor:
-    """D + exp(-D) - 1 without cancellation at small D."""
+    """Return D + exp(-D) - 1, without cancellation at small D."""
     series = torch.zeros_like(ratio)
     for k in range(10, 1, -1):
         series = (1.0 - series) * ratio / k
@@ -52,7 +65,8 @@ def kl_from_ratio(ratio: Tensor, weights: Tensor | None = None) -> Tensor:
     ratio : Tensor
         :math:`D = \log d\mu/d\nu` at the points, shape (..., N).
     weights : Tensor, optional
-        Masses of the points, shape (..., N); default 1/N each.
+        Masses of the points, >= 0, shape (..., N); they are divided by their sum. Default:
+        1/N each.
 
     Returns
     -------
@@ -62,10 +76,19 @@ def kl_from_ratio(ratio: Tensor, weights: Tensor | None = None) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        If `ratio` is no finite floating-point tensor.
+        If `ratio` is no finite floating-point tensor, or the weights do not fit.
+
+    Examples
+    --------
+    >>> mu = torch.tensor([0.75, 0.25])  # against two equal masses
+    >>> kl_from_ratio((2 * mu).log(), mu), (mu * (2 * mu).log()).sum()
+    (tensor(0.1308), tensor(0.1308))
     """
     require_tensor("ratio", ratio, 1)
-    return _average(_bregman(ratio), weights)
+    found = (_bregman(ratio) * _masses("weights", weights, ratio)).sum(-1)
+    if not torch.isfinite(found).all():
+        raise ValueError("ratio: exp(-D) overflows; the laws hardly overlap, take more points")
+    return found
 
 
 def log_ratio_of_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
@@ -91,23 +114,47 @@ def log_ratio_of_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        If a shape does not fit.
+        If a shape does not fit or a Jacobian is singular.
+
+    Examples
+    --------
+    >>> x = torch.ones(1, 1)
+    >>> log_ratio_of_map(x, x + 1, torch.ones(1, 1, 1))  # N(1, 1) against N(0, 1) at 2
+    tensor([1.5000])
     """
     k = require_tensor("start", start, 2).shape[-1]
     require_tensor("end", end, 2, last=k)
     require_tensor("jacobian", jacobian, 3, last=k)
     if jacobian.shape[-2] != k:
-        raise ValueError(
-            f"jacobian: shape {tuple(jacobian.shape)} does not end with ({k}, {k})"
-        )
-    energy = 0.5 * (end.square().sum(-1) - start.square().sum(-1))
-    return energy - torch.linalg.slogdet(jacobian).logabsdet
+        raise ValueError(f"jacobian: shape {tuple(jacobian.shape)} does not end with ({k}, {k})")
+    require_alike(start=start, end=end, jacobian=jacobian)
+    require_broadcast(start=start.shape[:-1], end=end.shape[:-1], jacobian=jacobian.shape[:-2])
+    logdet = torch.linalg.slogdet(jacobian).logabsdet
+    if not torch.isfinite(logdet).all():
+        raise ValueError("jacobian: is singular, the map has no density ratio there")
+    return 0.5 * (end.square().sum(-1) - start.square().sum(-1)) - logdet
 
 
 def kl_from_map(start: Tensor, end: Tensor, jacobian: Tensor) -> Tensor:
     r"""Return :math:`KL(T_\#\gamma\|\gamma)` from points x of :math:`\gamma = N(0, I)`.
 
-    Arguments as in :func:`log_ratio_of_map`; returns shape (...).
+    Parameters
+    ----------
+    start, end : Tensor
+        The points x and T(x), shape (..., N, k).
+    jacobian : Tensor
+        :math:`\nabla T(x)`, shape (..., N, k, k).
+
+    Returns
+    -------
+    Tensor
+        Shape (...).
+
+    Examples
+    --------
+    >>> x = torch.linspace(-2, 2, 5)[:, None]
+    >>> kl_from_map(x, x, torch.ones(5, 1, 1))  # the identity
+    tensor(0.)
     """
     return kl_from_ratio(log_ratio_of_map(start, end, jacobian))
 
@@ -138,29 +185,31 @@ def kl_gaussian(
     ------
     TypeError, ValueError
         If a matrix is not symmetric or not positive definite.
+
+    Examples
+    --------
+    >>> float(kl_gaussian(torch.ones(2), torch.eye(2)))  # half the squared shift
+    1.0
     """
     k = require_symmetric("cov", cov).shape[-1]
-    shift = require_tensor("mean", mean, 1, last=k)
-    if mean0 is not None:
-        shift = shift - require_tensor("mean0", mean0, 1, last=k)
-    eye = torch.eye(k, dtype=mean.dtype)
-    cov0 = eye if cov0 is None else require_symmetric("cov0", cov0)
-    roots = []
-    for name, matrix in (("cov", cov), ("cov0", cov0)):
+    require_tensor("mean", mean, 1, last=k)
+    mean0 = torch.zeros_like(mean) if mean0 is None else mean0
+    require_tensor("mean0", mean0, 1, last=k)
+    cov0 = torch.eye(k, dtype=mean.dtype) if cov0 is None else require_symmetric("cov0", cov0)
+    laws = []
+    for name, centre, matrix in (("cov", mean, cov), ("cov0", mean0, cov0)):
         root, bad = torch.linalg.cholesky_ex(matrix)
         if bad.any():
             raise ValueError(f"{name}: is not positive definite; KL would be infinite")
-        roots.append(root)
-    ratio = torch.linalg.solve_triangular(roots[1], roots[0], upper=False)
-    moved = torch.linalg.solve_triangular(roots[1], shift.unsqueeze(-1), upper=False)
-    logdet = ratio.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
-    trace = ratio.square().sum((-1, -2))
-    return 0.5 * (trace + moved.square().sum((-1, -2)) - k) - logdet
+        laws.append(MultivariateNormal(centre, scale_tril=root, validate_args=False))
+    return kl_divergence(*laws)
 
 
 def donsker_varadhan(
-    g_mu: Tensor, g_nu: Tensor,
-    mu_weights: Tensor | None = None, nu_weights: Tensor | None = None,
+    g_mu: Tensor,
+    g_nu: Tensor,
+    mu_weights: Tensor | None = None,
+    nu_weights: Tensor | None = None,
 ) -> Tensor:
     r"""Return :math:`E_\mu g - \log E_\nu e^g \le KL(\mu\|\nu)` (chen2024, Lemma B.3).
 
@@ -169,7 +218,8 @@ def donsker_varadhan(
     g_mu, g_nu : Tensor
         Values of g at points of :math:`\mu` (..., N) and of :math:`\nu` (..., M).
     mu_weights, nu_weights : Tensor, optional
-        Masses of the points, summing to 1; default uniform.
+        Masses of the points, >= 0, shapes (..., N) and (..., M); they are divided by
+        their sum. Default: uniform.
 
     Returns
     -------
@@ -179,13 +229,19 @@ def donsker_varadhan(
     Raises
     ------
     TypeError, ValueError
-        If the values are no finite tensors.
+        If the values are no finite tensors, or the weights do not fit.
+
+    Examples
+    --------
+    >>> ratio, mu = torch.tensor([1.5, 0.5]).log(), torch.tensor([0.75, 0.25])
+    >>> donsker_varadhan(ratio, ratio, mu), kl_from_ratio(ratio, mu)
+    (tensor(0.1308), tensor(0.1308))
     """
     require_tensor("g_mu", g_mu, 1)
     require_tensor("g_nu", g_nu, 1)
-    uniform = torch.full_like(g_nu[..., :1], 1.0 / g_nu.shape[-1])
-    masses = uniform if nu_weights is None else nu_weights
-    return _average(g_mu, mu_weights) - torch.logsumexp(g_nu + masses.log(), -1)
+    mu = _masses("mu_weights", mu_weights, g_mu)
+    nu = _masses("nu_weights", nu_weights, g_nu)
+    return (g_mu * mu).sum(-1) - torch.logsumexp(g_nu + nu.log(), -1)
 
 
 def kl_nearest_neighbour(sample: Tensor, reference: Tensor, k: int = 1) -> float:
@@ -220,12 +276,19 @@ def kl_nearest_neighbour(sample: Tensor, reference: Tensor, k: int = 1) -> float
     Notes
     -----
     Consistent, but biased at every practical size; a cross-check, never the result.
-    """
-    from scipy.spatial import cKDTree
 
+    Examples
+    --------
+    >>> x = torch.linspace(0, 1, 100)[:, None]
+    >>> kl_nearest_neighbour(x, x + 10) > 5  # hardly any overlap
+    True
+    """
     require_positive_int("k", k)
     d = require_tensor("sample", sample, 2).shape[-1]
     require_tensor("reference", reference, 2, last=d)
+    for name, points in (("sample", sample), ("reference", reference)):
+        if points.ndim != 2:
+            raise ValueError(f"{name}: expected one sample (N, d), got {tuple(points.shape)}")
     n, m = len(sample), len(reference)
     if n <= k or m < k:
         raise ValueError(f"k: {k} neighbours need more points than {n} and {m}")

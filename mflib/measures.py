@@ -2,24 +2,36 @@ r"""Particle measures :math:`\rho` over parameters and depth :math:`(\theta, t)`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .arguments import require_generator, require_positive_int, require_tensor
+from .arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 
 __all__ = [
     "CurveMeasure",
     "LayeredMeasure",
     "Measure",
-    "gaussian_measure",
-    "independent_layers",
+    "Stages",
     "mixture",
-    "wave_measure",
 ]
+
+
+class Stages(NamedTuple):
+    """Particles (..., L, S, N, k) and weights (..., L, S, N) at the stages of a method."""
+
+    theta: Tensor
+    weights: Tensor
 
 
 class Measure:
@@ -29,7 +41,7 @@ class Measure:
     at the stages of a one-step method with `steps` equal steps?
     """
 
-    def stages(self, steps: int, abscissae: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    def stages(self, steps: int, abscissae: tuple[float, ...]) -> Stages:
         r"""Return particles and weights at the stage depths :math:`(l + c_s)/L`.
 
         Parameters
@@ -48,6 +60,13 @@ class Measure:
             :math:`m(t) = \rho(\Omega, t)`.
         """
         raise NotImplementedError
+
+
+def _require_abscissae(abscissae: object) -> None:
+    if not isinstance(abscissae, (tuple, list)) or not abscissae:
+        raise TypeError(f"abscissae: expected a tuple of numbers in [0, 1], got {abscissae!r}")
+    for c in abscissae:
+        require_number("abscissae", c, least=0, most=1)
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,12 @@ class LayeredMeasure(Measure):
     ------
     TypeError, ValueError
         If an argument is no finite floating-point tensor of a fitting shape.
+
+    Examples
+    --------
+    >>> rho = LayeredMeasure(torch.zeros(4, 8, 3))  # L = 4 layers of N = 8 particles
+    >>> rho.depth_density
+    tensor([1., 1., 1., 1.])
     """
 
     theta: Tensor
@@ -81,8 +106,10 @@ class LayeredMeasure(Measure):
         if self.weights is None:
             n = self.theta.shape[-2]
             uniform = torch.full(
-                self.theta.shape[-3:-1], 1.0 / n,
-                dtype=self.theta.dtype, device=self.theta.device,
+                self.theta.shape[-3:-1],
+                1.0 / n,
+                dtype=self.theta.dtype,
+                device=self.theta.device,
             )
             object.__setattr__(self, "weights", uniform)
         require_tensor("weights", self.weights, 2)
@@ -91,6 +118,8 @@ class LayeredMeasure(Measure):
                 f"weights: shape {tuple(self.weights.shape)} does not end with (L, N) = "
                 f"{tuple(self.theta.shape[-3:-1])} of theta"
             )
+        require_alike(theta=self.theta, weights=self.weights)
+        require_broadcast(theta=self.theta.shape[:-3], weights=self.weights.shape[:-2])
 
     @property
     def layers(self) -> int:
@@ -102,9 +131,10 @@ class LayeredMeasure(Measure):
         r"""The density :math:`m_l` of the depth marginal, shape (..., L); its mean is the mass."""
         return self.weights.sum(-1)
 
-    def stages(self, steps: int, abscissae: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    def stages(self, steps: int, abscissae: tuple[float, ...]) -> Stages:
         """Return the cell's particles at every stage; `steps` is a multiple of L."""
         require_positive_int("steps", steps)
+        _require_abscissae(abscissae)
         if steps % self.layers:
             raise ValueError(
                 f"steps: {steps} is no multiple of the measure's {self.layers} layers; "
@@ -117,7 +147,7 @@ class LayeredMeasure(Measure):
             weights = weights.repeat_interleave(repeat, dim=-2)
         theta = theta.unsqueeze(-3).expand(*theta.shape[:-2], s, *theta.shape[-2:])
         weights = weights.unsqueeze(-2).expand(*weights.shape[:-1], s, weights.shape[-1])
-        return theta, weights
+        return Stages(theta, weights)
 
 
 @dataclass(frozen=True)
@@ -134,27 +164,48 @@ class CurveMeasure(Measure):
         Maps a depth (float) to particles of shape (..., N, k).
     weights : callable, optional
         Maps a depth to weights of shape (..., N). Default: 1/N at every depth.
+
+    Raises
+    ------
+    TypeError
+        If one of them is no callable.
+
+    Examples
+    --------
+    >>> rho = CurveMeasure(lambda t: torch.tensor([[t], [1.0 - t]]))  # two particles
+    >>> rho.stages(2, (0.0,)).theta[:, 0, :, 0]  # at depths 0 and 1/2
+    tensor([[0.0000, 1.0000],
+            [0.5000, 0.5000]])
     """
 
     theta: Callable[[float], Tensor]
     weights: Callable[[float], Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("theta", "weights"):
+            curve = getattr(self, name)
+            if not (callable(curve) or (name == "weights" and curve is None)):
+                raise TypeError(
+                    f"{name}: expected a function of depth, got {type(curve).__name__}; "
+                    "particles that stay put are a LayeredMeasure"
+                )
+
     def at(self, depth: float) -> tuple[Tensor, Tensor]:
         """Return particles (..., N, k) and weights (..., N) at one depth."""
+        require_number("depth", depth)
         theta = require_tensor("theta(t)", self.theta(depth), 2)
         if self.weights is not None:
             return theta, require_tensor("weights(t)", self.weights(depth), 1)
         return theta, torch.full_like(theta[..., 0], 1.0 / theta.shape[-2])
 
-    def stages(self, steps: int, abscissae: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    def stages(self, steps: int, abscissae: tuple[float, ...]) -> Stages:
         """Evaluate the curves at every stage depth."""
         require_positive_int("steps", steps)
-        rows = [
-            [self.at((step + c) / steps) for c in abscissae] for step in range(steps)
-        ]
+        _require_abscissae(abscissae)
+        rows = [[self.at((step + c) / steps) for c in abscissae] for step in range(steps)]
         theta = torch.stack([torch.stack([r[0] for r in row], -3) for row in rows], -4)
         weights = torch.stack([torch.stack([r[1] for r in row], -2) for row in rows], -3)
-        return theta, weights
+        return Stages(theta, weights)
 
 
 @dataclass(frozen=True)
@@ -163,19 +214,24 @@ class _Mixture(Measure):
     nu: Measure
     lam: float | Tensor
 
-    def stages(self, steps: int, abscissae: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    def stages(self, steps: int, abscissae: tuple[float, ...]) -> Stages:
         theta, weights = [], []
         lam = torch.as_tensor(self.lam, dtype=torch.float64)[..., None, None, None]
         for measure, share in ((self.rho, 1.0 - lam), (self.nu, lam)):
             t, w = measure.stages(steps, abscissae)
-            w = share * w
-            batch = torch.broadcast_shapes(t.shape[:-4], w.shape[:-3])
+            w = share.to(w.dtype) * w
+            batch = require_broadcast(rho=t.shape[:-4], lam=w.shape[:-3])
             theta.append(t.expand(*batch, *t.shape[-4:]))
             weights.append(w.expand(*batch, *w.shape[-3:]))
-        batch = torch.broadcast_shapes(theta[0].shape[:-4], theta[1].shape[:-4])
+        if theta[0].shape[-1] != theta[1].shape[-1]:
+            raise ValueError(
+                f"nu: its particles have k = {theta[1].shape[-1]} entries, those of rho "
+                f"{theta[0].shape[-1]}; mix laws over the same parameters"
+            )
+        batch = require_broadcast(rho=theta[0].shape[:-4], nu=theta[1].shape[:-4])
         theta = [t.expand(*batch, *t.shape[-4:]) for t in theta]
         weights = [w.expand(*batch, *w.shape[-3:]) for w in weights]
-        return torch.cat(theta, -2), torch.cat(weights, -1)
+        return Stages(torch.cat(theta, -2), torch.cat(weights, -1))
 
 
 def mixture(rho: Measure, nu: Measure, lam: float | Tensor) -> Measure:
@@ -198,151 +254,24 @@ def mixture(rho: Measure, nu: Measure, lam: float | Tensor) -> Measure:
 
     Raises
     ------
-    ValueError
-        If `lam` holds NaN or infinity.
+    TypeError, ValueError
+        If `lam` is no finite number or the measures do not fit each other.
+
+    Examples
+    --------
+    >>> rho, nu = (LayeredMeasure(torch.full((1, 1, 1), v)) for v in (0.0, 1.0))
+    >>> mixture(rho, nu, 0.25).weights
+    tensor([[0.7500, 0.2500]])
     """
-    if not torch.isfinite(torch.as_tensor(lam)).all():
-        raise ValueError("lam: holds NaN or infinity; pass finite mixing weights")
+    require_instance("rho", rho, Measure)
+    require_instance("nu", nu, Measure)
+    if isinstance(lam, Tensor):
+        require_tensor("lam", lam, 0)
+    else:
+        require_number("lam", lam)
     if isinstance(rho, LayeredMeasure) and isinstance(nu, LayeredMeasure):
         if rho.layers != nu.layers:
-            raise ValueError(
-                f"nu: has {nu.layers} layers, rho has {rho.layers}; use equal depths"
-            )
+            raise ValueError(f"nu: has {nu.layers} layers, rho has {rho.layers}; use equal depths")
         theta, weights = _Mixture(rho, nu, lam).stages(rho.layers, (0.0,))
         return LayeredMeasure(theta[..., 0, :, :], weights[..., 0, :])
     return _Mixture(rho, nu, lam)
-
-
-def gaussian_measure(
-    layers: int,
-    particles: int,
-    dim: int,
-    generator: torch.Generator,
-    scale: float = 1.0,
-    batch: tuple[int, ...] = (),
-) -> LayeredMeasure:
-    r"""Sample :math:`\theta_{l,i} \sim N(0, \text{scale}^2 I_k)` independently, mass 1/N each.
-
-    Parameters
-    ----------
-    layers, particles, dim : int
-        The sizes L, N and k.
-    generator : torch.Generator
-        The source of randomness.
-    scale : float
-        The standard deviation.
-    batch : tuple of int
-        Leading batch dimensions, one independent measure each.
-
-    Returns
-    -------
-    LayeredMeasure
-        With `theta` of shape (batch..., L, N, k).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is no positive integer or `generator` is none.
-    """
-    require_generator(generator)
-    for name, size in (("layers", layers), ("particles", particles), ("dim", dim)):
-        require_positive_int(name, size)
-    theta = scale * torch.randn(
-        *batch, layers, particles, dim, generator=generator, dtype=torch.float64
-    )
-    return LayeredMeasure(theta)
-
-
-def wave_measure(
-    particles: int,
-    dim: int,
-    generator: torch.Generator,
-    scale: float = 1.0,
-    batch: tuple[int, ...] = (),
-    tilt: float = 0.0,
-) -> CurveMeasure:
-    r"""Sample a measure that is smooth in depth: N particles on random waves.
-
-    .. math::
-
-        \theta_i(t) = A_i + B_i \sin(2\pi t + \phi_i),
-        \qquad m(t) = 1 + \kappa \cos 2\pi t,
-
-    with independent Gaussian :math:`A_i, B_i` of standard deviation `scale` and uniform
-    phases. Its total mass is 1 for every tilt.
-
-    Parameters
-    ----------
-    particles, dim : int
-        The sizes N and k.
-    generator : torch.Generator
-        The source of randomness.
-    scale : float
-        The standard deviation of the waves' coefficients.
-    batch : tuple of int
-        Leading batch dimensions, one independent measure each.
-    tilt : float
-        The modulation :math:`\kappa` of the depth density, between -1 and 1.
-
-    Returns
-    -------
-    CurveMeasure
-        With particles of shape (batch..., N, k).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is no positive integer, `tilt` is too large, or `generator` is none.
-    """
-    require_generator(generator)
-    for name, size in (("particles", particles), ("dim", dim)):
-        require_positive_int(name, size)
-    if not abs(tilt) <= 1.0:
-        raise ValueError(f"tilt: {tilt!r} makes a density negative; choose it in [-1, 1]")
-    shape = (*batch, particles, dim)
-    a, b = scale * torch.randn(2, *shape, generator=generator, dtype=torch.float64)
-    phase = 2 * math.pi * torch.rand(shape, generator=generator, dtype=torch.float64)
-    uniform = torch.full((particles,), 1.0 / particles, dtype=torch.float64)
-    return CurveMeasure(
-        lambda t: a + b * torch.sin(2 * math.pi * t + phase),
-        lambda t: uniform * (1.0 + tilt * math.cos(2 * math.pi * t)),
-    )
-
-
-def independent_layers(
-    measure: CurveMeasure, layers: int, draws: int, generator: torch.Generator
-) -> LayeredMeasure:
-    r"""Draw networks of one particle a layer, independently from a curve measure.
-
-    The depths :math:`t_i` are uniform, then sorted; each layer takes one of the measure's
-    particles at its depth, all equally likely. The measure must have equal weights, a
-    uniform depth marginal, and curves that accept tensors of depths.
-
-    Parameters
-    ----------
-    measure : CurveMeasure
-        With particles of shape (N, k).
-    layers : int
-        The depth n of a network.
-    draws : int
-        The number S of networks.
-    generator : torch.Generator
-        The source of randomness.
-
-    Returns
-    -------
-    LayeredMeasure
-        With `theta` of shape (S, n, 1, k), mass 1/n a layer.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a size is no positive integer or `generator` is none.
-    """
-    require_generator(generator)
-    for name, size in (("layers", layers), ("draws", draws)):
-        require_positive_int(name, size)
-    depth = torch.rand(draws, layers, generator=generator, dtype=torch.float64).sort(-1)[0]
-    theta = measure.theta(depth[..., None, None])
-    pick = torch.randint(theta.shape[-2], (draws, layers, 1, 1), generator=generator)
-    return LayeredMeasure(theta.gather(-2, pick.expand(-1, -1, 1, theta.shape[-1])))

@@ -6,8 +6,8 @@ r"""The mean-field ODE of depth and its exact discrete adjoint.
     \qquad
     \dot p_\rho = -p_\rho \int \nabla_x f(X_\rho, \theta)\, \rho(d\theta, t).
 
-(lu2020, eq. (3) and the adjoint of Section 3.) With Euler steps, one a layer, the flow *is* the residual
-network :math:`X^{l+1} = X^l + \frac1L \sum_i w_{l,i} f(X^l, \theta_{l,i})`.
+(lu2020, eq. (3) and the adjoint of Section 3.) With Euler steps, one a layer, the flow *is*
+the residual network :math:`X^{l+1} = X^l + \frac1L \sum_i w_{l,i} f(X^l, \theta_{l,i})`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .arguments import require_positive_int, require_tensor
+from .arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_positive_int,
+    require_tensor,
+)
 from .blocks import Block
 from .measures import Measure
 from .stepping import runge_kutta_stages, tableau
@@ -28,7 +34,7 @@ __all__ = ["Adjoint", "Pass", "Trajectory", "adjoint", "flow", "squared_loss"]
 
 @dataclass(frozen=True)
 class Trajectory:
-    r"""A discrete flow.
+    r"""The states of a discrete flow in depth, and the particles that drove it.
 
     Attributes
     ----------
@@ -56,7 +62,7 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Adjoint:
-    r"""The exact transpose of a discrete flow.
+    r"""The adjoint of a discrete flow: the exact transpose of its derivative.
 
     Attributes
     ----------
@@ -84,13 +90,21 @@ def squared_loss(residual: Tensor, mass: Tensor | None = None) -> Tensor:
     mass : Tensor, optional
         Weights of the data, shape (n,), sum 1. Default: 1/n each.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is malformed.
+
     Examples
     --------
     >>> squared_loss(torch.tensor([1.0, 3.0]))
     tensor(2.5000)
     """
+    require_tensor("residual", residual, 1)
+    require_alike(residual=residual, mass=mass)
     if mass is None:
         return 0.5 * residual.square().mean(-1)
+    require_tensor("mass", mass, 1, last=residual.shape[-1])
     return 0.5 * (mass * residual.square()).sum(-1)
 
 
@@ -123,12 +137,15 @@ class Pass:
 
     @property
     def states(self) -> Tensor:
-        r"""The states :math:`X^l` in which the layers of Euler's method act, (..., L, n, d)."""
+        r"""The states :math:`X^l` before each layer (Euler's method), shape (..., L, n, d)."""
         return self._of_layers(self.trajectory.stages)
 
     @property
     def costates(self) -> Tensor:
-        r"""The adjoints :math:`p^{l+1}` that layer l's change meets, shape (..., L, n, d)."""
+        r"""The adjoints :math:`p^{l+1}` after each layer (Euler's method), shape (..., L, n, d).
+
+        They multiply a change of layer l: :math:`\delta E = \frac1L \sum_l p^{l+1} \delta F^l`.
+        """
         return self._of_layers(self.adjoint.stages)
 
     @property
@@ -145,7 +162,8 @@ class Pass:
         return stages[..., 0, :, :]
 
 
-def _field_dim(block: Block, x: Tensor) -> None:
+def _require_field(block: Block, x: Tensor) -> None:
+    require_instance("block", block, Block)
     if block.d_out != block.d:
         raise ValueError(
             f"block: maps dimension {block.d} to {block.d_out}; a flow needs equal ones"
@@ -153,17 +171,15 @@ def _field_dim(block: Block, x: Tensor) -> None:
     require_tensor("x", x, 2, last=block.d)
 
 
-def flow(
-    block: Block, measure: Measure, x: Tensor, steps: int, method: str = "euler"
-) -> Trajectory:
+def flow(block: Block, rho: Measure, x: Tensor, steps: int, method: str = "euler") -> Trajectory:
     r"""Integrate the mean-field ODE from depth 0 to 1 (lu2020, eq. (3)).
 
     Parameters
     ----------
     block : Block
         The residual block f.
-    measure : Measure
-        The law :math:`\rho` of the particles, mass 1/N a particle by default.
+    rho : Measure
+        The law of the particles, mass 1/N a particle by default.
     x : Tensor
         Initial states, shape (..., n, d).
     steps : int
@@ -179,12 +195,27 @@ def flow(
     ------
     TypeError, ValueError
         If an argument is malformed, or the flow leaves the finite numbers.
+
+    Examples
+    --------
+    The flow of :math:`\dot x = \theta x` multiplies by :math:`e^\theta`:
+
+    >>> from mflib.blocks import MatrixBlock
+    >>> from mflib.measures import LayeredMeasure
+    >>> growth = LayeredMeasure(torch.full((1, 1, 1), 0.5))
+    >>> flow(MatrixBlock(1, "linear"), growth, torch.ones(1, 1), 16, "rk4").X[-1]
+    tensor([[1.6487]])
     """
     table = tableau(method)
     require_positive_int("steps", steps)
-    _field_dim(block, x)
-    theta, weights = measure.stages(steps, table.c)
-    batch = torch.broadcast_shapes(x.shape[:-2], theta.shape[:-4], weights.shape[:-3])
+    _require_field(block, x)
+    theta, weights = require_instance("rho", rho, Measure).stages(steps, table.c)
+    if theta.shape[-1] != block.k:
+        raise ValueError(
+            f"rho: particles of size {theta.shape[-1]} do not fit the block, expected k = {block.k}"
+        )
+    require_alike(x=x, rho=theta)
+    batch = require_broadcast(x=x.shape[:-2], rho=theta.shape[:-4], weights=weights.shape[:-3])
     X = x.expand(*batch, *x.shape[-2:])
     states, stages = [X], []
     for step in range(steps):
@@ -197,12 +228,9 @@ def flow(
         stages.append(torch.stack(seen, -3))
     if not torch.isfinite(X).all():
         raise ValueError(
-            "flow: the state left the finite numbers; the field grows too fast for this "
-            "measure, or needs more steps"
+            "rho: the state left the finite numbers; the field grows too fast, or needs more steps"
         )
-    return Trajectory(
-        torch.stack(states, -3), torch.stack(stages, -4), theta, weights, method
-    )
+    return Trajectory(torch.stack(states, -3), torch.stack(stages, -4), theta, weights, method)
 
 
 def adjoint(block: Block, trajectory: Trajectory, p1: Tensor) -> Adjoint:
@@ -228,15 +256,36 @@ def adjoint(block: Block, trajectory: Trajectory, p1: Tensor) -> Adjoint:
     -------
     Adjoint
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is malformed or `p1` does not fit the states.
+
     Notes
     -----
     The costate that multiplies a change of layer `l` is :math:`p^{l+1}`, not
     :math:`p^l`; taking the latter is an error of order 1/L that looks like a bug of 5 %.
+
+    Examples
+    --------
+    >>> from mflib.blocks import MatrixBlock
+    >>> from mflib.measures import LayeredMeasure
+    >>> block, one = MatrixBlock(1, "linear"), torch.ones(1, 1)
+    >>> path = flow(block, LayeredMeasure(torch.full((2, 1, 1), 0.5)), one, 2)
+    >>> adjoint(block, path, one).p[:, 0, 0]  # (1 + 1/4)^2, 1 + 1/4, 1
+    tensor([1.5625, 1.2500, 1.0000])
     """
+    require_instance("block", block, Block)
+    if require_instance("trajectory", trajectory, Trajectory).theta.shape[-1] != block.k:
+        raise ValueError("block: is not the one that made the trajectory; pass that one")
     table = tableau(trajectory.method)
     require_tensor("p1", p1, 2, last=block.d)
     steps, h = trajectory.steps, 1.0 / trajectory.steps
-    p = p1.expand_as(trajectory.X[..., -1, :, :])
+    end = trajectory.X[..., -1, :, :]
+    require_alike(trajectory=end, p1=p1)
+    if require_broadcast(trajectory=end.shape, p1=p1.shape) != end.shape:
+        raise ValueError(f"p1: shape {tuple(p1.shape)} does not fit the states {tuple(end.shape)}")
+    p = p1.expand_as(end)
     rows, costates = [p], []
     order = range(len(table.b))
     for step in reversed(range(steps)):
@@ -258,6 +307,4 @@ def adjoint(block: Block, trajectory: Trajectory, p1: Tensor) -> Adjoint:
         p = p + h * sum(pulled.values())
         rows.append(p)
         costates.append(torch.stack([seen[s] for s in order], -3))
-    return Adjoint(
-        torch.stack(rows[::-1], -3), torch.stack(costates[::-1], -4)
-    )
+    return Adjoint(torch.stack(rows[::-1], -3), torch.stack(costates[::-1], -4))

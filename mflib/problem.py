@@ -14,17 +14,24 @@ continuum enters only through the number of steps and of particles.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .arguments import require_positive_int, require_tensor
+from .arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_masses,
+    require_positive_int,
+    require_tensor,
+)
 from .blocks import Block
 from .measures import LayeredMeasure, Measure
 from .ode import Pass, Trajectory, adjoint, flow, squared_loss
-from .stepping import METHODS, tableau
+from .stepping import tableau
 
 __all__ = ["FirstVariation", "Problem"]
 
@@ -74,6 +81,15 @@ class Problem:
     ------
     TypeError, ValueError
         If an argument is malformed.
+
+    Examples
+    --------
+    >>> from mflib.blocks import MatrixBlock
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    >>> task = Problem(MatrixBlock(2), x, torch.tensor([0.0, 0.0]), steps=3)
+    >>> idle = LayeredMeasure(torch.zeros(3, 1, 4))  # the network does nothing
+    >>> task.loss(idle)  # (1/2) (1/2) (1^2 + 0^2)
+    tensor(0.2500)
     """
 
     block: Block
@@ -86,7 +102,7 @@ class Problem:
     method: str = "euler"
 
     def __post_init__(self) -> None:
-        d = self.block.d
+        d = require_instance("block", self.block, Block).d
         require_tensor("x", self.x, 2)
         require_tensor("y", self.y, 1)
         require_positive_int("steps", self.steps)
@@ -106,13 +122,21 @@ class Problem:
             object.__setattr__(self, "mass", torch.full((n,), 1.0 / n, dtype=self.x.dtype))
         require_tensor("lift", self.lift, 2, last=d1)
         require_tensor("readout", self.readout, 1, last=d)
-        require_tensor("mass", self.mass, 1, last=n)
-        if abs(float(self.mass.sum()) - 1.0) > 1e-9 or bool((self.mass < 0).any()):
-            raise ValueError("mass: must be non-negative and sum to 1; divide by mass.sum()")
+        require_masses("mass", self.mass, n)
+        for name, shape in (("lift", (d, d1)), ("readout", (d,)), ("mass", (n,))):
+            if getattr(self, name).shape != shape:
+                raise ValueError(
+                    f"{name}: shape {tuple(getattr(self, name).shape)}, expected {shape}; "
+                    "the batch shares it"
+                )
+        require_alike(x=self.x, y=self.y, lift=self.lift, readout=self.readout, mass=self.mass)
+        require_broadcast(x=self.x.shape[:-2], y=self.y.shape[:-1])
 
     def flow(self, rho: Measure) -> Trajectory:
         r"""Return the trajectory of every input under `rho`, from :math:`X(x, 0) = w_2 x`."""
-        return flow(self.block, rho, self.x @ self.lift.mT, self.steps, self.method)
+        trajectory = flow(self.block, rho, self.x @ self.lift.mT, self.steps, self.method)
+        require_broadcast(y=self.y.shape[:-1], rho=trajectory.X.shape[:-3])
+        return trajectory
 
     def residual(self, rho: Measure) -> Tensor:
         r"""Return :math:`\langle w_1, X_\rho(x_i, 1)\rangle - y_i`, shape (..., n)."""
@@ -136,93 +160,6 @@ class Problem:
         residual = self._residual(trajectory)
         p1 = residual.unsqueeze(-1) * self.readout
         return Pass(trajectory, adjoint(self.block, trajectory, p1), residual, self.mass)
-
-    def adjoint_bound(self, rho: Measure) -> tuple[Tensor, Tensor]:
-        r"""Return the adjoint's relative norm and the exponent that bounds it.
-
-        .. math::
-
-            \frac{\|p_\rho(\cdot, t_l)\|_\mu}{\sqrt{2E}}
-            \quad\text{and}\quad
-            c\, M_{t_l}, \qquad M_t = \int_t^1 \rho(\Omega, s)\, ds,
-
-        with c the largest operator norm of :math:`\nabla_x f` over the particles and the
-        states reached (lu2020, Lemma 1, repaired).
-
-        Parameters
-        ----------
-        rho : Measure
-            The law of the particles.
-
-        Returns
-        -------
-        ratio, exponent : Tensor
-            Shapes (..., L+1); the ratio lies between exp(-exponent) and exp(exponent), up
-            to the error of the one-step method.
-        """
-        passed = self.backward(rho)
-        trajectory = passed.trajectory
-        slopes = self.block.jacobian(trajectory.stages, trajectory.theta)
-        c = torch.linalg.matrix_norm(slopes, 2).amax((-1, -2, -3, -4))
-        b = torch.tensor(METHODS[self.method].b, dtype=c.dtype)
-        m = (trajectory.weights.sum(-1) * b).sum(-1) / self.steps
-        beyond = m.flip(-1).cumsum(-1).flip(-1)
-        beyond = torch.cat([beyond, torch.zeros_like(beyond[..., :1])], -1)
-        norm = (passed.adjoint.p.square().sum(-1) * self.mass).sum(-1).sqrt()
-        return norm / norm[..., -1:], c.unsqueeze(-1) * beyond
-
-    def two_layer(self, rho: Measure) -> tuple[Problem, LayeredMeasure]:
-        r"""Return the two-layer network with the same particles, all at depth 0.
-
-        .. math::
-
-            X(x, 1) = w_2 x + \int\!\!\int f(w_2 x, \theta)\, \rho(d\theta, t)\, dt,
-
-        the first order of the unravelled expansion (lu2020, Section 2.2).
-
-        Parameters
-        ----------
-        rho : Measure
-            The law of the deep network's particles.
-
-        Returns
-        -------
-        problem, measure : Problem, LayeredMeasure
-            The same task with one Euler step, and the law with its depth forgotten.
-        """
-        theta, weights = rho.stages(self.steps, METHODS[self.method].c)
-        b = torch.tensor(METHODS[self.method].b, dtype=weights.dtype)
-        weights = (weights * b[:, None] / self.steps).flatten(-3).unsqueeze(-2)
-        flat = LayeredMeasure(theta.flatten(-4, -2).unsqueeze(-3), weights)
-        return replace(self, steps=1, method="euler"), flat
-
-    def at_loss(self, rho: Measure, loss: Tensor) -> Problem:
-        r"""Return the task with targets moved so that `rho` has the given loss.
-
-        The residual keeps its sign and shape over the inputs and is scaled.
-
-        Parameters
-        ----------
-        rho : Measure
-            A law with positive loss here.
-        loss : Tensor
-            The wanted :math:`E(\rho) > 0`, shape (...).
-
-        Returns
-        -------
-        Problem
-
-        Raises
-        ------
-        ValueError
-            If `rho` has no loss that could be scaled.
-        """
-        residual = self.residual(rho)
-        now = squared_loss(residual, self.mass)
-        if not (now > 0).all():
-            raise ValueError("rho: has zero loss here, which cannot be scaled to another level")
-        factor = (torch.as_tensor(loss, dtype=now.dtype) / now).sqrt().unsqueeze(-1)
-        return replace(self, y=self.y + (1.0 - factor) * residual)
 
     def derivative(self, rho: Measure, theta: Tensor) -> Tensor:
         r"""Return :math:`\delta E/\delta\rho` at probe parameters, in every layer.
@@ -248,9 +185,17 @@ class Problem:
             E by :math:`\epsilon/L` times this, to first order.
         """
         require_tensor("theta", theta, 2, last=self.block.k)
+        require_alike(x=self.x, theta=theta)
+        if theta.ndim > 2 and theta.shape[-3] not in (1, self.steps):
+            raise ValueError(
+                f"theta: probes for {theta.shape[-3]} layers, the problem has {self.steps} "
+                "steps; pass (P, k) for the same in all"
+            )
         if theta.ndim < 3:
             theta = theta.unsqueeze(-3)
-        return self._values(self.backward(rho), theta.unsqueeze(-3))
+        passed = self.backward(rho)
+        require_broadcast(rho=passed.residual.shape[:-1], theta=theta.shape[:-3])
+        return self._values(passed, theta.unsqueeze(-3))
 
     def _values(self, passed: Pass, theta: Tensor) -> Tensor:
         values = self.block.pairing(passed.trajectory.stages, theta, passed.adjoint.stages)
@@ -282,26 +227,38 @@ class Problem:
         Tensor
             Shape (...).
         """
-        theta, weights = nu.stages(self.steps, METHODS[self.method].c)
-        change = self.block.field(trajectory.stages, theta, weights)
-        change = change - self.block.field(
-            trajectory.stages, trajectory.theta, trajectory.weights
+        require_instance("trajectory", trajectory, Trajectory)
+        require_tensor("costates", costates, 4, last=self.block.d)
+        require_alike(trajectory=trajectory.X, costates=costates)
+        if costates.shape[-4:] != trajectory.stages.shape[-4:]:
+            raise ValueError(
+                f"costates: shape {tuple(costates.shape)} does not fit the stages "
+                f"{tuple(trajectory.stages.shape)}"
+            )
+        theta, weights = require_instance("nu", nu, Measure).stages(
+            self.steps, tableau(self.method).c
         )
-        return torch.einsum(
-            "...lsid,...lsid,i->...", costates, change, self.mass
-        ) / self.steps
+        if theta.shape[-1] != self.block.k:
+            raise ValueError(
+                f"nu: particles of size {theta.shape[-1]} do not fit the block, expected "
+                f"k = {self.block.k}"
+            )
+        require_alike(rho=trajectory.X, nu=theta)
+        require_broadcast(rho=trajectory.X.shape[:-3], nu=theta.shape[:-4])
+        change = self.block.field(trajectory.stages, theta, weights)
+        change = change - self.block.field(trajectory.stages, trajectory.theta, trajectory.weights)
+        return torch.einsum("...lsid,...lsid,i->...", costates, change, self.mass) / self.steps
 
     def gradient(self, rho: LayeredMeasure) -> Tensor:
-        r"""Return :math:`\nabla_\theta \frac{\delta E}{\delta\rho}` at the particles, shape (..., L, N, k).
+        r"""Return :math:`\nabla_\theta \frac{\delta E}{\delta\rho}` at the particles.
 
+        Shape (..., L, N, k).
         The derivative of E by the particle itself is :math:`w_{l,i}/L` times this: the
         mean-field velocity is minus what is returned, whatever L and N.
         """
         return self._gradient(self.backward(self._fitting(rho)))
 
-    def first_variation(
-        self, rho: LayeredMeasure, passed: Pass | None = None
-    ) -> FirstVariation:
+    def first_variation(self, rho: LayeredMeasure, passed: Pass | None = None) -> FirstVariation:
         r"""Return loss, functional derivative and its gradient at the particles themselves.
 
         Parameters
@@ -322,17 +279,19 @@ class Problem:
         """
         if passed is None:
             passed = self.backward(self._fitting(rho))
+        require_instance("passed", passed, Pass)
         value = self._values(passed, passed.trajectory.theta)
         return FirstVariation(value, self._gradient(passed), passed.loss)
 
     def _gradient(self, passed: Pass) -> Tensor:
         states = passed.trajectory
         grads = self.block.pairing_grad(
-            states.stages, states.theta, passed.adjoint.stages, self.mass)
+            states.stages, states.theta, passed.adjoint.stages, self.mass
+        )
         return grads.sum(-3)
 
     def _fitting(self, rho: LayeredMeasure) -> LayeredMeasure:
-        if rho.layers != self.steps:
+        if require_instance("rho", rho, LayeredMeasure).layers != self.steps:
             raise ValueError(
                 f"rho: has {rho.layers} layers, the problem {self.steps} steps; use as many"
             )

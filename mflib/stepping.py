@@ -1,9 +1,9 @@
-r"""Explicit one-step methods for :math:`\dot q = v(q)`, whatever q is made of.
+r"""Explicit one-step methods for :math:`\dot q = v(q)`, for tensors and for tuples of them.
 
-A Runge-Kutta step needs nothing of q but that it can be moved along a velocity and that
-velocities add and scale. A tensor can; a :class:`State` is several tensors that do so
-together, each entry of a batch with a step size of its own. Flows in depth, gradient flows
-in training time, propagators: all take the same step.
+A Runge-Kutta step needs two operations: velocities are added and scaled, and a state is
+moved along a velocity. A tensor has both. A :class:`State` is several tensors that have
+them together, with a step size of its own for each entry of a batch. Flows in depth,
+gradient flows in training time and propagators take the same step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .arguments import require_positive_int
+from .arguments import require_callable, require_number, require_positive_int, require_tensor
 
 __all__ = [
     "METHODS",
@@ -119,10 +119,12 @@ class State:
 
     def _each(self, change: Callable[[str, Tensor], Tensor]) -> Any:
         parts = {name: getattr(self, name) for name in self.inner}
-        return type(self)(**{
-            name: None if value is None else change(name, value)
-            for name, value in parts.items()
-        })
+        return type(self)(
+            **{
+                name: None if value is None else change(name, value)
+                for name, value in parts.items()
+            }
+        )
 
     def __add__(self, other: State) -> Any:
         return self._each(lambda name, value: value + getattr(other, name))
@@ -146,17 +148,32 @@ class State:
 
     def put(self, index: Tensor, members: Any) -> Any:
         """Return the batch with `members` in place of the members `index`."""
-        return self._each(
-            lambda name, value: value.index_copy(0, index, getattr(members, name)))
+        return self._each(lambda name, value: value.index_copy(0, index, getattr(members, name)))
 
     def where(self, mask: Tensor, other: State) -> Any:
         """Return this state where `mask`, one truth value a batch entry, is true, else `other`."""
-        return self._each(lambda name, value: torch.where(
-            mask[(..., *(None,) * self.inner[name])], value, getattr(other, name)))
+        return self._each(
+            lambda name, value: torch.where(
+                mask[(..., *(None,) * self.inner[name])], value, getattr(other, name)
+            )
+        )
 
 
 def _combined(row: tuple[float, ...], slopes: list[Any]) -> Any:
     return reduce(add, [slope * c for c, slope in zip(row, slopes, strict=True) if c])
+
+
+def _sequence(name: str, value: Any) -> Sequence[Any]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{name}: expected a callable or a sequence, got {type(value).__name__}")
+    return value
+
+
+def _require_step(h: Any) -> None:
+    if isinstance(h, Tensor):
+        require_tensor("h", h, 0)
+    else:
+        require_number("h", h)
 
 
 def runge_kutta_stages(
@@ -178,7 +195,15 @@ def runge_kutta_stages(
         The states :math:`q_s` at which the velocity was taken.
     """
     table = tableau(method)
-    each = [velocity] * len(table.b) if callable(velocity) else velocity
+    if callable(velocity):
+        each = [velocity] * len(table.b)
+    else:
+        each = [require_callable("velocity", v) for v in _sequence("velocity", velocity)]
+        if len(each) != len(table.b):
+            raise ValueError(
+                f"velocity: {len(each)} callables for the {len(table.b)} stages of {method}"
+            )
+    _require_step(h)
     stages, slopes = [state], [each[0](state) if first is None else first]
     for v, row in zip(each[1:], table.a[1:], strict=True):
         stages.append(state + _combined(row, slopes) * h)
@@ -265,6 +290,9 @@ def chebyshev_step(
     >>> float(chebyshev_step(lambda q: -20 * q, torch.ones(1), 1.0, 5).abs()) < 1
     True
     """
+    require_callable("velocity", velocity)
+    require_number("damping", damping, least=0)
+    _require_step(h)
     w0 = 1.0 + damping / require_positive_int("stages", stages) ** 2
     T, dT = [1.0, w0], [0.0, 1.0]
     for j in range(2, stages + 1):

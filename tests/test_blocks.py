@@ -31,8 +31,13 @@ def pairs(function):
 def case(request):
     block = request.param
     return (
-        block, randn(n, block.d), randn(N, block.k, seed=1), randn(N, seed=2),
-        randn(n, block.d_out, seed=3), randn(n, block.d, seed=4), randn(n, seed=5),
+        block,
+        randn(n, block.d),
+        randn(N, block.k, seed=1),
+        randn(N, seed=2),
+        randn(n, block.d_out, seed=3),
+        randn(n, block.d, seed=4),
+        randn(n, seed=5),
     )
 
 
@@ -53,9 +58,11 @@ def test_field_and_its_products_are_weighted_sums_over_particles(case):
     values, slopes = block.value(x, theta), block.jacobian(x, theta)
     torch.testing.assert_close(block.field(x, theta, w), torch.einsum("inj,n->ij", values, w))
     torch.testing.assert_close(
-        block.jvp(x, theta, w, v), torch.einsum("injd,id,n->ij", slopes, v, w))
+        block.jvp(x, theta, w, v), torch.einsum("injd,id,n->ij", slopes, v, w)
+    )
     torch.testing.assert_close(
-        block.vjp(x, theta, w, p), torch.einsum("injd,ij,n->id", slopes, p, w))
+        block.vjp(x, theta, w, p), torch.einsum("injd,ij,n->id", slopes, p, w)
+    )
 
 
 def test_jvp_and_vjp_are_transposes(case):
@@ -67,7 +74,8 @@ def test_jvp_and_vjp_are_transposes(case):
 def test_pairing_and_its_gradient_equal_autograd(case):
     block, x, theta, _, p, _, mass = case
     torch.testing.assert_close(
-        block.pairing(x, theta, p), (block.value(x, theta) * p[:, None]).sum(-1))
+        block.pairing(x, theta, p), (block.value(x, theta) * p[:, None]).sum(-1)
+    )
     leaf = theta.clone().requires_grad_()
     total = torch.einsum("ij,i->", block.pairing(x, leaf, p), mass)
     (expected,) = torch.autograd.grad(total, leaf)
@@ -77,15 +85,19 @@ def test_pairing_and_its_gradient_equal_autograd(case):
 def test_particles_may_be_permuted(case):
     block, x, theta, w, *_ = case
     order = torch.randperm(N)
-    torch.testing.assert_close(
-        block.field(x, theta[order], w[order]), block.field(x, theta, w))
+    torch.testing.assert_close(block.field(x, theta[order], w[order]), block.field(x, theta, w))
 
 
 def test_a_batch_equals_its_members(case):
     block, x, theta, w, p, v, mass = case
     batch = torch.stack([theta, 2 * theta])
-    for method, rest in ((block.field, (w,)), (block.jvp, (w, v)), (block.vjp, (w, p)),
-                         (block.pairing, (p,)), (block.pairing_grad, (p, mass))):
+    for method, rest in (
+        (block.field, (w,)),
+        (block.jvp, (w, v)),
+        (block.vjp, (w, p)),
+        (block.pairing, (p,)),
+        (block.pairing_grad, (p, mass)),
+    ):
         together = method(x, batch, *rest)
         torch.testing.assert_close(together[1], method(x, 2 * theta, *rest))
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from problems import generator
 
-from mflib.digits import digits
+from mflib.digits import conditioned_digits, digits
+from mflib.kernels import population_gram
 
 
 def test_all_digits_have_unit_mean_square_and_uncorrelated_coordinates():
@@ -46,12 +47,17 @@ def test_a_reduced_image_agrees_with_scikit_learn():
     x, _ = digits(1797, 3, order)
     mine = x.abs().sort(0).values
     torch.testing.assert_close(
-        mine, torch.as_tensor(reference).abs().sort(0).values, rtol=1e-9, atol=1e-9)
+        mine, torch.as_tensor(reference).abs().sort(0).values, rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((1798, 2), "n: 1798"), ((5, 62), "d: 62"), ((0, 2), "n: expected")],
+    [
+        ((1798, 2), "n: expected.*got 1798"),
+        ((5, 62), "d: expected.*got 62"),
+        ((0, 2), "n: expected"),
+    ],
 )
 def test_impossible_sizes_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -61,3 +67,23 @@ def test_impossible_sizes_are_named(arguments, message):
 def test_unknown_labels_are_named():
     with pytest.raises(ValueError, match="labels.*parity"):
         digits(5, 2, generator(), labels="colour")
+
+
+def test_the_problems_are_digits_on_the_sphere_above_the_floor():
+    x, y = conditioned_digits(4, 3, 0.1, generator(), (7,))
+    assert x.shape == (7, 4, 3) and y.shape == (7, 4)
+    torch.testing.assert_close(x.norm(dim=-1), torch.ones(7, 4).double())
+    assert set(y.flatten().tolist()) == {-1.0, 1.0}
+    assert (torch.linalg.eigvalsh(population_gram(x))[:, 0] > 0.0999).all()
+
+
+def test_a_seed_gives_the_same_problems():
+    one, two, other = (conditioned_digits(4, 3, 0.1, generator(s), (3,)) for s in (1, 1, 2))
+    assert torch.equal(one[0], two[0]) and not torch.equal(one[0], other[0])
+
+
+def test_an_impossible_floor_is_named():
+    with pytest.raises(ValueError, match="floor: only 0 of 1 problems exceed 9.0"):
+        conditioned_digits(4, 3, 9.0, generator())
+    with pytest.raises(ValueError, match="batch"):
+        conditioned_digits(4, 3, 0.1, generator(), (0,))

@@ -31,9 +31,11 @@ CLOUDS = Particles(randn(S, N, BLOCK.k, seed=4), depths(S, N, seed=4))
 
 def linear(rate, slow=0.0):
     """The flow of E = -rate |theta|^2 / 2 - slow (t - 1/2)^2 / 2, averaged."""
+
     def velocity(q):
         energy = -0.5 * rate * q.theta.square().sum(-1) - 0.5 * slow * (q.t - 0.5) ** 2
         return Velocity(rate * q.theta, slow * (q.t - 0.5), energy.mean(-1))
+
     return velocity
 
 
@@ -53,17 +55,21 @@ def distance(q, exact):
 
 def counted(velocity):
     calls = []
+
     def counting(q):
         calls.append(q)
         return velocity(q)
+
     return counting, calls
 
 
 def test_one_step_is_the_taylor_polynomial_of_its_order():
     for method, terms in (("euler", 1), ("midpoint", 2), ("rk4", 4)):
         end = runge_kutta_step(linear(-0.6, -0.9), CLOUD, 0.5, method)
-        for z, moved, start in ((-0.3, end.theta, CLOUD.theta),
-                                (-0.45, end.t - 0.5, CLOUD.t - 0.5)):
+        for z, moved, start in (
+            (-0.3, end.theta, CLOUD.theta),
+            (-0.45, end.t - 0.5, CLOUD.t - 0.5),
+        ):
             factor = sum(z**j / math.factorial(j) for j in range(terms + 1))
             torch.testing.assert_close(moved, factor * start, **TIGHT)
 
@@ -78,8 +84,10 @@ def test_steps_have_the_order_of_their_tableau(method, order):
 
 def test_a_known_first_slope_saves_an_evaluation_and_changes_nothing():
     first = FLOW.velocity(CLOUD)
-    for step, calls in ((lambda v, **k: runge_kutta_step(v, CLOUD, 0.1, **k), 4),
-                        (lambda v, **k: chebyshev_step(v, CLOUD, 0.1, 5, **k), 5)):
+    for step, calls in (
+        (lambda v, **k: runge_kutta_step(v, CLOUD, 0.1, **k), 4),
+        (lambda v, **k: chebyshev_step(v, CLOUD, 0.1, 5, **k), 5),
+    ):
         plain, all_calls = counted(FLOW.velocity)
         known, fewer = counted(FLOW.velocity)
         one, two = step(plain), step(known, first=first)
@@ -130,6 +138,7 @@ def test_stages_inside_the_interval_are_not_stopped_at_its_boundary():
 def test_no_step_leaves_the_interval():
     def push(q):
         return Velocity(torch.zeros_like(q.theta), torch.full_like(q.t, 9.0), q.t.sum(-1))
+
     for end in (runge_kutta_step(push, CLOUD, 1.0), chebyshev_step(push, CLOUD, 1.0, 5)):
         assert (end.t == 1).all()
         torch.testing.assert_close(end.theta, CLOUD.theta, **TIGHT)
@@ -137,8 +146,10 @@ def test_no_step_leaves_the_interval():
 
 def test_a_batch_steps_like_its_members_each_with_its_own_h():
     h = torch.tensor([0.05, 0.4, 0.2], dtype=DOUBLE)
-    for step in (lambda q, h: runge_kutta_step(FLOW.velocity, q, h),
-                 lambda q, h: chebyshev_step(FLOW.velocity, q, h, 4)):
+    for step in (
+        lambda q, h: runge_kutta_step(FLOW.velocity, q, h),
+        lambda q, h: chebyshev_step(FLOW.velocity, q, h, 4),
+    ):
         together = step(CLOUDS, h)
         for i in range(S):
             alone = step(CLOUDS[i], float(h[i]))
@@ -161,11 +172,17 @@ def test_a_path_records_times_losses_dissipation_and_snapshots():
     assert len(calls) == 80 * 4 + 1
     s = 0.8 * torch.arange(81, dtype=DOUBLE) / 80
     torch.testing.assert_close(path.times, s, **TIGHT)
-    parts = torch.stack([CLOUD.theta.square().sum(-1).mean() * (-2 * s).exp(),
-                         4 * (CLOUD.t - 0.5).square().mean() * (-4 * s).exp()], -1)
+    parts = torch.stack(
+        [
+            CLOUD.theta.square().sum(-1).mean() * (-2 * s).exp(),
+            4 * (CLOUD.t - 0.5).square().mean() * (-4 * s).exp(),
+        ],
+        -1,
+    )
     torch.testing.assert_close(path.dissipation, parts, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(
-        path.loss, 0.5 * parts[:, 0] + 0.25 * parts[:, 1], rtol=1e-8, atol=1e-10)
+        path.loss, 0.5 * parts[:, 0] + 0.25 * parts[:, 1], rtol=1e-8, atol=1e-10
+    )
     assert len(path.kept) == 3
     assert torch.equal(path.kept[0].theta, CLOUD.theta)
     torch.testing.assert_close(path.kept[1].theta, CLOUD.theta * math.exp(-0.4))
@@ -199,6 +216,7 @@ def test_the_energy_identity_closes_at_order_four_and_fails_for_a_wrong_velocity
     def wrong(q):
         v = FLOW.velocity(q)
         return Velocity(v.theta, 1.1 * v.t, v.loss)
+
     assert float(integrate(wrong, CLOUD, 0.2, 16).defect()[-1].abs()) > 100 * defects[1]
 
 
@@ -312,7 +330,8 @@ def test_the_time_scale_agrees_with_a_derivative_by_autograd():
 
     v = FLOW.velocity(CLOUD)
     _, change = torch.autograd.functional.jvp(
-        stacked, (CLOUD.theta, CLOUD.t), (v.theta, v.t), create_graph=False)
+        stacked, (CLOUD.theta, CLOUD.t), (v.theta, v.t), create_graph=False
+    )
     exact = v.dissipation.sum() / Velocity(*change, v.loss).dissipation.sum()
     got = time_scale(FLOW.velocity, CLOUD)
     torch.testing.assert_close(got, exact.sqrt(), rtol=1e-3, atol=0)
@@ -359,7 +378,8 @@ def test_a_descent_of_a_batch_equals_its_members_in_any_order(shared):
         alone = descend(flow.members(one), CLOUDS[one], 30, until=until)
         for name in ("times", "loss", "dissipation"):
             torch.testing.assert_close(
-                getattr(alone, name)[0], getattr(together, name)[i], rtol=1e-9, atol=1e-12)
+                getattr(alone, name)[0], getattr(together, name)[i], rtol=1e-9, atol=1e-12
+            )
         torch.testing.assert_close(alone.end.theta[0], together.end.theta[i], rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(alone.end.t[0], together.end.t[i], rtol=1e-9, atol=1e-12)
 
@@ -367,15 +387,24 @@ def test_a_descent_of_a_batch_equals_its_members_in_any_order(shared):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: integrate(FLOW.velocity, CLOUD, -1.0, 4), "time: expected positive finite"),
-        (lambda: integrate(FLOW.velocity, CLOUD, math.inf, 4), "time: expected positive finite"),
+        (lambda: integrate(FLOW.velocity, CLOUD, -1.0, 4), "time: expected a finite number > 0"),
+        (
+            lambda: integrate(FLOW.velocity, CLOUD, math.inf, 4),
+            "time: expected a finite number > 0",
+        ),
         (lambda: integrate(FLOW.velocity, CLOUD, 1.0, 0), "steps: expected an integer"),
         (lambda: integrate(FLOW.velocity, CLOUD, 1.0, 3).defect(), "even number of equal steps"),
         (lambda: descend(FLOW, CLOUDS, 4).defect(), "even number of equal steps"),
         (lambda: chebyshev_step(FLOW.velocity, CLOUD, 0.1, 0), "stages: expected an integer"),
         (lambda: descend(FLOW, CLOUD, 4), "one batch dimension"),
-        (lambda: descend(FLOW, CLOUDS, 4, share=0.0), "share: expected a number"),
-        (lambda: descend(FLOW, CLOUDS, 4, share=1.5), "share: expected a number"),
+        (
+            lambda: descend(FLOW, CLOUDS, 4, share=0.0),
+            "share: expected a finite number > 0 and <= 1",
+        ),
+        (
+            lambda: descend(FLOW, CLOUDS, 4, share=1.5),
+            "share: expected a finite number > 0 and <= 1",
+        ),
         (lambda: descend(FLOW, CLOUDS, 0), "steps: expected an integer"),
     ],
 )

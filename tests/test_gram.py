@@ -21,16 +21,20 @@ def test_chunks_change_nothing(network, chunk):
     ones = torch.ones(4, 1, dtype=DOUBLE)
     z = state.trajectory.X[:, -1]
     torch.testing.assert_close(
-        neuron_gram(NET.predictor, z, omega, ones, chunk), gram_predictor(NET, omega, state))
+        neuron_gram(NET.predictor, z, omega, ones, chunk),
+        gram_predictor(NET.predictor, omega, state),
+    )
     torch.testing.assert_close(
-        gram_encoder_profile(NET, theta, state, chunk), gram_encoder_profile(NET, theta, state))
+        gram_encoder_profile(NET.encoder, theta, state, chunk),
+        gram_encoder_profile(NET.encoder, theta, state),
+    )
 
 
 def test_the_default_chunk_does_not_depend_on_the_width_of_memory(monkeypatch, network):
     theta, _, state = network
-    whole = gram_encoder_profile(NET, theta, state)
+    whole = gram_encoder_profile(NET.encoder, theta, state)
     monkeypatch.setattr("mflib.gram._ROOM", 1)
-    torch.testing.assert_close(gram_encoder_profile(NET, theta, state), whole)
+    torch.testing.assert_close(gram_encoder_profile(NET.encoder, theta, state), whole)
 
 
 def test_the_profile_is_the_jacobian_of_every_layer(network):
@@ -39,9 +43,9 @@ def test_the_profile_is_the_jacobian_of_every_layer(network):
     state = NET.backward(theta, omega, X, Y)
     jac = torch.func.jacrev(lambda v: NET.predict(v, omega, X))(theta)  # (n, L, M, k)
     jac = jac.movedim(1, 0).flatten(2) * 30 / (1.7 * 2.3)  # gradients of p . sigma
-    profile = gram_encoder_profile(NET, theta, state)
+    profile = gram_encoder_profile(NET.encoder, theta, state)
     torch.testing.assert_close(profile, jac @ jac.mT / 6)
-    torch.testing.assert_close(gram_encoder(NET, theta, state), profile.mean(0))
+    torch.testing.assert_close(gram_encoder(NET.encoder, theta, state), profile.mean(0))
 
 
 def test_a_chunk_of_nothing_is_refused(network):

@@ -4,7 +4,7 @@ import mpmath
 import pytest
 import torch
 from problems import randn
-from torch.distributions import MultivariateNormal, kl_divergence
+from torch.distributions import MultivariateNormal
 
 from mflib.kl import (
     donsker_varadhan,
@@ -60,15 +60,27 @@ def test_a_linear_map_gives_the_gaussian_divergence_pointwise_and_on_average():
     torch.testing.assert_close(log_ratio_of_map(x, y, -jacobian), ratio)
 
 
-def test_gaussian_divergence_equals_the_library_and_known_values():
+def test_gaussian_divergence_equals_its_formula_and_known_values():
     a, b, S, R = randn(4, 3), randn(4, 3, seed=1), covariance(4, 3), covariance(4, 3, seed=5)
-    theirs = kl_divergence(MultivariateNormal(a, S), MultivariateNormal(b, R))
-    torch.testing.assert_close(kl_gaussian(a, S, b, R), theirs)
+    inner = torch.linalg.inv(R) @ S
+    trace = inner.diagonal(dim1=-2, dim2=-1).sum(-1)
+    moved = torch.einsum("bi,bij,bj->b", a - b, torch.linalg.inv(R), a - b)
+    expected = 0.5 * (trace + moved - 3 - torch.logdet(inner))
+    torch.testing.assert_close(kl_gaussian(a, S, b, R), expected)
     eye = torch.eye(3, dtype=torch.float64)
-    torch.testing.assert_close(
-        kl_gaussian(a, eye.expand(4, 3, 3)), a.square().sum(-1) / 2)
+    torch.testing.assert_close(kl_gaussian(a, eye.expand(4, 3, 3)), a.square().sum(-1) / 2)
     dilation = 1.5 * (4 - 1 - math.log(4))
     assert float(kl_gaussian(0 * a[0], 4 * eye)) == pytest.approx(dilation, rel=1e-14)
+
+
+def test_weights_are_taken_up_to_a_common_factor():
+    mu, nu = torch.softmax(randn(2, 6, 20), -1)
+    g = randn(6, 20, seed=3)
+    torch.testing.assert_close(
+        donsker_varadhan(g, g, 3 * mu, 7 * nu), donsker_varadhan(g, g, mu, nu)
+    )
+    value = (mu * g).sum(-1) - (nu * g.exp()).sum(-1).log()
+    torch.testing.assert_close(donsker_varadhan(g, g, mu, nu), value)
 
 
 def test_no_function_exceeds_the_divergence_and_the_logarithm_attains_it():
@@ -90,7 +102,8 @@ def test_nearest_neighbours_come_near_a_known_divergence():
         assert kl_nearest_neighbour(x, y, k) == pytest.approx(0.25, abs=0.06)
     turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
     assert kl_nearest_neighbour(3 * x @ turn, 3 * y @ turn) == pytest.approx(
-        kl_nearest_neighbour(x, y))
+        kl_nearest_neighbour(x, y)
+    )
 
 
 def test_nearest_neighbours_by_brute_force():
@@ -105,6 +118,14 @@ def test_nearest_neighbours_by_brute_force():
     ("call", "message"),
     [
         (lambda: kl_from_ratio(randn(3) / 0), "ratio: holds NaN"),
+        (lambda: kl_from_ratio(randn(50), torch.full((1,), 0.5)), "weights: last dimension"),
+        (lambda: kl_from_ratio(randn(3), torch.tensor([1.0, -1.0, 1.0])), "weights: masses"),
+        (lambda: kl_from_ratio(randn(3), torch.zeros(3)), "weights: masses"),
+        (lambda: donsker_varadhan(randn(5), randn(5), torch.ones(4)), "mu_weights: last"),
+        (lambda: donsker_varadhan(randn(5), randn(7), None, torch.ones(5)), "nu_weights: last"),
+        (lambda: kl_from_ratio(torch.tensor([-1e4, 0.0])), "ratio: exp\\(-D\\) overflows"),
+        (lambda: log_ratio_of_map(randn(5, 2), randn(5, 2), torch.zeros(5, 2, 2).double()), "jaco"),
+        (lambda: kl_nearest_neighbour(randn(2, 5, 2), randn(5, 2)), "sample: expected one sample"),
         (lambda: kl_gaussian(randn(2), -torch.eye(2).double()), "cov: is not positive"),
         (lambda: kl_gaussian(randn(2), randn(2, 2)), "cov: is not symmetric"),
         (lambda: kl_gaussian(randn(3), torch.eye(2).double()), "mean: last dimension"),

@@ -4,14 +4,8 @@ import pytest
 import torch
 from problems import DOUBLE, generator, randn
 
-from mflib.measures import (
-    CurveMeasure,
-    LayeredMeasure,
-    gaussian_measure,
-    independent_layers,
-    mixture,
-    wave_measure,
-)
+from mflib.measures import CurveMeasure, LayeredMeasure, mixture
+from mflib.sampling import gaussian_measure, wave_measure
 
 ABSCISSAE = (0.0, 0.5, 1.0)
 
@@ -67,47 +61,6 @@ def test_layered_and_curve_measures_mix():
     )
 
 
-def test_the_same_seed_gives_the_same_measure_and_another_one_differs():
-    draw = [gaussian_measure(2, 3, 4, generator(s)).theta for s in (0, 0, 1)]
-    assert torch.equal(draw[0], draw[1]) and not torch.equal(draw[0], draw[2])
-
-
-def test_gaussian_particles_have_the_stated_scale():
-    theta = gaussian_measure(10, 1000, 4, generator(), scale=3.0).theta
-    assert float(theta.std()) == pytest.approx(3.0, rel=0.02)
-    assert float(theta.mean()) == pytest.approx(0.0, abs=0.05)
-
-
-def test_waves_have_period_one_and_uniform_phases():
-    rho = wave_measure(20_000, 2, generator(), scale=2.0)
-    torch.testing.assert_close(rho.theta(0.0), rho.theta(1.0))
-    # A + B sin(2 pi t + phi): mean square scale^2 (1 + 1/2) at every depth
-    for t in (0.0, 0.3, 0.8):
-        assert float(rho.theta(t).square().mean()) == pytest.approx(6.0, rel=0.03)
-    # half a period apart the waves are opposite: the correlation is (1 - 1/2) / (1 + 1/2)
-    product = float((rho.theta(0.1) * rho.theta(0.6)).mean())
-    assert product == pytest.approx(2.0, abs=0.15)
-    quarter = float((rho.theta(0.1) * rho.theta(0.35)).mean())
-    assert quarter == pytest.approx(4.0, abs=0.15)
-
-
-def test_independent_layers_draw_one_particle_each_at_uniform_sorted_depths():
-    # particle i at depth t carries (i, t): what is drawn can be read off
-    def theta(t):
-        t = torch.as_tensor(t, dtype=DOUBLE)
-        t = t.expand(*t.shape[:-2], 3, 1) if t.ndim else t.expand(3, 1)
-        return torch.cat([torch.arange(3.0, dtype=DOUBLE)[:, None].expand_as(t), t], -1)
-
-    nets = independent_layers(CurveMeasure(theta), 40, 500, generator())
-    assert nets.theta.shape == (500, 40, 1, 2)
-    which, depth = nets.theta[..., 0, 0], nets.theta[..., 0, 1]
-    assert (depth.diff(dim=-1) >= 0).all() and (0 <= depth).all() and (depth <= 1).all()
-    assert float(depth.mean()) == pytest.approx(0.5, abs=0.01)
-    assert float(depth.std()) == pytest.approx(12**-0.5, abs=0.01)
-    shares = torch.bincount(which.long().flatten(), minlength=3) / which.numel()
-    assert shares.tolist() == pytest.approx([1 / 3] * 3, abs=0.02)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -116,12 +69,16 @@ def test_independent_layers_draw_one_particle_each_at_uniform_sorted_depths():
         (lambda: LayeredMeasure(randn(1, 2, 3) * math.nan), "theta.*NaN"),
         (lambda: LayeredMeasure(randn(1, 2, 3), randn(1, 3)), "weights.*does not end"),
         (lambda: LayeredMeasure(randn(3, 2, 2)).stages(4, (0.0,)), "steps.*no multiple"),
-        (lambda: mixture(LayeredMeasure(randn(1, 2, 3)), LayeredMeasure(randn(2, 2, 3)), 0.5),
-         "nu.*layers"),
-        (lambda: mixture(LayeredMeasure(randn(1, 2, 3)), LayeredMeasure(randn(1, 2, 3)),
-                         math.nan), "lam.*NaN"),
-        (lambda: gaussian_measure(0, 2, 3, generator()), "layers.*>= 1"),
-        (lambda: wave_measure(2, 3, generator(), tilt=1.5), "tilt"),
+        (
+            lambda: mixture(LayeredMeasure(randn(1, 2, 3)), LayeredMeasure(randn(2, 2, 3)), 0.5),
+            "nu.*layers",
+        ),
+        (
+            lambda: mixture(
+                LayeredMeasure(randn(1, 2, 3)), LayeredMeasure(randn(1, 2, 3)), math.nan
+            ),
+            "lam: expected a finite",
+        ),
     ],
 )
 def test_bad_measures_name_the_argument(call, message):
@@ -132,5 +89,3 @@ def test_bad_measures_name_the_argument(call, message):
 def test_integer_particles_and_a_missing_generator_are_type_errors():
     with pytest.raises(TypeError, match="theta.*double"):
         LayeredMeasure(torch.zeros(1, 2, 3, dtype=torch.int64))
-    with pytest.raises(TypeError, match="generator.*manual_seed"):
-        gaussian_measure(1, 2, 3, None)

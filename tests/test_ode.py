@@ -5,8 +5,9 @@ import torch
 from problems import DOUBLE, generator, linear_growth, randn, rotation, tanh_flow
 
 from mflib.blocks import MatrixBlock, NeuronBlock
-from mflib.measures import CurveMeasure, LayeredMeasure, gaussian_measure, wave_measure
+from mflib.measures import CurveMeasure, LayeredMeasure
 from mflib.ode import adjoint, flow
+from mflib.sampling import gaussian_measure, wave_measure
 from mflib.stepping import METHODS
 
 
@@ -19,8 +20,10 @@ def test_methods_reach_their_orders_where_the_law_moves_with_depth(method):
     # x' = 2 t exp(-t) x, integrated by hand
     law = CurveMeasure(lambda t: torch.full((1, 1), 2 * t * math.exp(-t), dtype=DOUBLE))
     x, exact = torch.ones(1, 1, dtype=DOUBLE), math.exp(2 - 4 / math.e)
-    errors = [abs(float(flow(MatrixBlock(1, "linear"), law, x, L, method).X[-1]) - exact)
-              for L in (64, 128)]
+    errors = [
+        abs(float(flow(MatrixBlock(1, "linear"), law, x, L, method).X[-1]) - exact)
+        for L in (64, 128)
+    ]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(METHODS[method].order, abs=0.15)
 
 
@@ -28,21 +31,20 @@ def test_methods_reach_their_orders_where_the_law_moves_with_depth(method):
 def test_methods_reach_their_orders_on_exact_problems(method):
     order = METHODS[method].order
     for block, rho, exact in (
-        (*linear_growth(0.7)[:2], 1.3 * linear_growth(0.7)[2]), tanh_flow(1.1, 1.3),
+        (*linear_growth(0.7)[:2], 1.3 * linear_growth(0.7)[2]),
+        tanh_flow(1.1, 1.3),
     ):
         x = torch.tensor([[1.3]], dtype=DOUBLE)
-        errors = [
-            abs(float(flow(block, rho, x, L, method).X[-1, 0, 0]) - exact)
-            for L in (16, 32)
-        ]
+        errors = [abs(float(flow(block, rho, x, L, method).X[-1, 0, 0]) - exact) for L in (16, 32)]
         assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.15)
 
 
 def test_a_rotation_is_integrated():
     block, rho, exact = rotation(1.0)
     x = randn(4, 2)
-    torch.testing.assert_close(flow(block, rho, x, 64, "rk4").X[-1], x @ exact.T, rtol=1e-8,
-                               atol=1e-8)
+    torch.testing.assert_close(
+        flow(block, rho, x, 64, "rk4").X[-1], x @ exact.T, rtol=1e-8, atol=1e-8
+    )
 
 
 def test_one_euler_step_a_layer_is_the_residual_network():
@@ -63,7 +65,8 @@ def test_the_flow_agrees_with_torchdiffeq():
     ends = torch.tensor([0.0, 1.0], dtype=DOUBLE)
     reference = torchdiffeq.odeint(field, x, ends, rtol=1e-11, atol=1e-12)[-1]
     torch.testing.assert_close(
-        flow(block, rho, x, 64, "rk4").X[-1], reference, rtol=1e-7, atol=1e-7)
+        flow(block, rho, x, 64, "rk4").X[-1], reference, rtol=1e-7, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("method", list(METHODS))

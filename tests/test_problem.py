@@ -5,14 +5,9 @@ import torch
 from problems import DOUBLE, constant, generator, randn
 
 from mflib.blocks import MatrixBlock, NeuronBlock
-from mflib.measures import (
-    CurveMeasure,
-    LayeredMeasure,
-    gaussian_measure,
-    mixture,
-    wave_measure,
-)
+from mflib.measures import LayeredMeasure, mixture
 from mflib.problem import Problem
+from mflib.sampling import gaussian_measure, wave_measure
 from mflib.stepping import METHODS
 
 
@@ -25,12 +20,18 @@ def test_the_loss_of_the_zero_network_is_that_of_the_input():
     task = problem()
     zero = LayeredMeasure(torch.zeros(6, 2, 9, dtype=DOUBLE))
     assert float(task.loss(zero)) == pytest.approx(
-        float(0.5 * (task.x[:, 0] - task.y).square().mean()))
+        float(0.5 * (task.x[:, 0] - task.y).square().mean())
+    )
 
 
 def test_the_loss_of_a_linear_network_is_known():
-    task = Problem(MatrixBlock(1, "linear"), torch.tensor([[1.0], [2.0]]).double(),
-                   torch.tensor([0.0, 0.0]).double(), steps=100, method="rk4")
+    task = Problem(
+        MatrixBlock(1, "linear"),
+        torch.tensor([[1.0], [2.0]]).double(),
+        torch.tensor([0.0, 0.0]).double(),
+        steps=100,
+        method="rk4",
+    )
     assert float(task.loss(constant([[0.5]]))) == pytest.approx(0.25 * 5 * math.e, rel=1e-8)
 
 
@@ -73,7 +74,8 @@ def test_pairing_integrates_the_derivative(method):
 def test_probes_may_be_shared_by_all_layers():
     task, rho, probes = problem(), gaussian_measure(6, 4, 9, generator()), randn(5, 9, seed=7)
     torch.testing.assert_close(
-        task.derivative(rho, probes), task.derivative(rho, probes.expand(6, 5, 9)))
+        task.derivative(rho, probes), task.derivative(rho, probes.expand(6, 5, 9))
+    )
 
 
 def test_particles_may_be_permuted_within_a_layer_but_layers_may_not():
@@ -94,64 +96,8 @@ def test_a_batch_of_problems_equals_its_members():
     torch.testing.assert_close(together.pairing(rho, nu)[1], alone.pairing(rho_, nu_))
     torch.testing.assert_close(together.gradient(rho)[1], alone.gradient(rho_))
     torch.testing.assert_close(
-        together.derivative(rho, nu.theta)[1], alone.derivative(rho_, nu_.theta))
-
-
-def test_the_adjoint_obeys_its_bound_and_linear_blocks_attain_it():
-    task = problem(method="rk4", steps=32)
-    ratio, exponent = task.adjoint_bound(wave_measure(3, 9, generator(), tilt=0.9))
-    assert (ratio <= exponent.exp() * (1 + 1e-7)).all()
-    assert (ratio >= torch.exp(-exponent) * (1 - 1e-7)).all()
-    line = Problem(MatrixBlock(1, "linear"), randn(3, 1), randn(3, seed=2), steps=64,
-                   method="rk4")
-    ratio, exponent = line.adjoint_bound(constant([[1.5]]))
-    torch.testing.assert_close(ratio, exponent.exp(), rtol=1e-7, atol=0)
-
-
-def test_the_norm_of_the_adjoint_weighs_inputs_by_their_mass():
-    mass = torch.tensor([0.7, 0.1, 0.05, 0.05, 0.04, 0.03, 0.03], dtype=DOUBLE)
-    task, rho = problem(mass=mass), gaussian_measure(6, 4, 9, generator())
-    ratio, _ = task.adjoint_bound(rho)
-    p = task.backward(rho).adjoint.p
-    norm = (mass * p[0].square().sum(-1)).sum().sqrt()
-    torch.testing.assert_close(ratio[0], norm / (2 * task.loss(rho)).sqrt())
-
-
-@pytest.mark.parametrize("method", list(METHODS))
-def test_the_two_layer_network_is_the_first_order_in_the_law(method):
-    task, rho = problem(method=method), wave_measure(4, 9, generator(), scale=0.1, tilt=0.8)
-    flat, same = task.two_layer(rho)
-    assert float(same.weights.sum()) == pytest.approx(1.0)
-    zero = LayeredMeasure(torch.zeros(1, 1, 9, dtype=DOUBLE))
-    lam = torch.zeros((), dtype=DOUBLE, requires_grad=True)
-    empty = CurveMeasure(lambda t: torch.zeros(1, 9, dtype=DOUBLE))
-    (deep,) = torch.autograd.grad(task.residual(mixture(empty, rho, lam)).sum(), lam)
-    change = (flat.residual(same) - flat.residual(zero)).sum()
-    torch.testing.assert_close(change, deep)
-
-
-def test_the_two_layer_network_by_hand_and_its_adjoint_is_the_residual():
-    task, rho = problem(), gaussian_measure(6, 4, 9, generator(), batch=(2,))
-    flat, same = task.two_layer(rho)
-    every = rho.theta[1].reshape(-1, 3, 3)
-    output = (task.x + torch.tanh(torch.einsum("jab,ib->ija", every, task.x)).mean(1))[:, 0]
-    torch.testing.assert_close(flat.residual(same)[1], output - task.y)
-    costate = flat.backward(same).adjoint.p[1, -1]
-    torch.testing.assert_close(costate[:, 0], output - task.y)
-
-
-def test_targets_move_to_a_wanted_loss_and_the_residual_keeps_its_shape():
-    task, rho = problem(), gaussian_measure(6, 4, 9, generator(), batch=(2,))
-    wanted = torch.tensor([0.3, 7.0], dtype=DOUBLE)
-    moved = task.at_loss(rho, wanted)
-    torch.testing.assert_close(moved.loss(rho), wanted)
-    shape = moved.residual(rho) / task.residual(rho)
-    torch.testing.assert_close(shape, shape[:, :1].expand_as(shape))
-    assert (shape > 0).all()
-    done = Problem(task.block, task.x, task.x[:, 0], steps=6)
-    zero = LayeredMeasure(torch.zeros(6, 2, 9, dtype=DOUBLE))
-    with pytest.raises(ValueError, match="rho: has zero loss"):
-        done.at_loss(zero, wanted[0])
+        together.derivative(rho, nu.theta)[1], alone.derivative(rho_, nu_.theta)
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,3 +115,47 @@ def test_bad_problems_name_the_argument(kwargs, message):
     arguments = dict(block=MatrixBlock(3), x=randn(7, 3), y=randn(7)) | kwargs
     with pytest.raises(ValueError, match=message):
         Problem(**arguments)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_first_variation_is_loss_value_and_gradient_at_the_particles(method):
+    task, rho = problem(method=method), gaussian_measure(6, 4, 9, generator(), batch=(2,))
+    first = task.first_variation(rho)
+    torch.testing.assert_close(first.loss, task.loss(rho))
+    torch.testing.assert_close(first.value, task.derivative(rho, rho.theta))
+    torch.testing.assert_close(first.gradient, task.gradient(rho))
+    again = task.first_variation(rho, task.backward(rho))
+    torch.testing.assert_close(again.gradient, first.gradient)
+
+
+def test_a_pass_knows_loss_output_and_the_states_of_eulers_layers():
+    task, rho = problem(), gaussian_measure(6, 4, 9, generator())
+    passed = task.backward(rho)
+    torch.testing.assert_close(passed.loss, task.loss(rho))
+    torch.testing.assert_close(passed.output @ task.readout - task.y, passed.residual)
+    assert torch.equal(passed.states, passed.trajectory.X[:-1])
+    assert torch.equal(passed.costates, passed.adjoint.p[1:])
+    with pytest.raises(ValueError, match="method: a step of rk4 has 4 stages"):
+        _ = problem(method="rk4").backward(rho).states
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(method="bogus"), "method: no 'bogus'"),
+        (dict(block=3), "block: expected a Block"),
+        (dict(y=randn(7).float()), "y: is torch.float32, x is torch.float64"),
+        (dict(x=randn(2, 7, 3), y=randn(5, 7)), "y: its batch"),
+        (dict(lift=randn(2, 3)), "lift: shape"),
+    ],
+)
+def test_a_problem_is_checked_at_the_door(kwargs, message):
+    arguments = dict(block=MatrixBlock(3), x=randn(7, 3), y=randn(7)) | kwargs
+    with pytest.raises((ValueError, TypeError), match=message):
+        Problem(**arguments)
+
+
+@pytest.mark.parametrize("call", [lambda: MatrixBlock(-1), lambda: NeuronBlock(2, out=0)])
+def test_blocks_have_positive_sizes(call):
+    with pytest.raises(ValueError, match="d: expected|out: expected"):
+        call()

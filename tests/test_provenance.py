@@ -69,6 +69,7 @@ def test_versions_are_those_installed_and_unknown_ones_are_none():
 def test_the_processor_has_a_name_and_importing_needs_the_standard_library_only():
     assert provenance.device("cpu") == provenance.processor() != ""
     code = "import sys, mflib.provenance; print({'torch', 'numpy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ
+    )
     assert done.stdout.strip() == "set()"

@@ -1,33 +1,38 @@
-"""Chapters: the notebooks of a checkout, their parameters, and whether a run is up to date."""
+"""Chapters: the notebooks of a checkout, their cells and their parameters."""
 
 from __future__ import annotations
 
 import ast
-import contextlib
-import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from .. import provenance
-from ..claims import register
+from typing import Any, NamedTuple
 
 __all__ = [
+    "PRESETS",
     "Chapter",
     "ChapterError",
+    "Parameter",
+    "checked",
+    "code_cells",
     "discover",
     "find_root",
-    "fingerprint",
-    "is_fresh",
-    "noted",
+    "label",
+    "library",
+    "load",
     "parameters",
+    "shares",
 ]
 
-_VERSIONED = ("torch", "numpy", "scipy")
+#: The values of the parameter ``preset``: decides every verdict; sharper and slower.
+PRESETS = ("quick", "full")
+
+#: A name that is a file, a page and a word of the command line alike.
+_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 
 
 class ChapterError(RuntimeError):
@@ -50,6 +55,20 @@ class Chapter:
     path: Path
 
 
+class Parameter(NamedTuple):
+    """A parameter as its notebook declares it: type, default and comment, as text."""
+
+    kind: str
+    default: str
+    comment: str
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What a comment that begins ``a | b: ...`` allows; empty where it says nothing."""
+        found = re.match(r"\s*(\w+(?:\s*\|\s*\w+)+)\s*(?::|$)", self.comment)
+        return tuple(re.split(r"\s*\|\s*", found[1])) if found else ()
+
+
 def find_root(start: Path | None = None) -> Path:
     """Return the checkout that holds `start` (default: MFLIB_ROOT, else the current folder).
 
@@ -68,15 +87,25 @@ def find_root(start: Path | None = None) -> Path:
     )
 
 
+def library(root: Path) -> Path:
+    """Return the folder from which a checkout's chapters import mflib.
+
+    That is the checkout where it holds the library, else wherever this one lies.
+    """
+    here = Path(__file__).parents[2]
+    return root if (root / "mflib" / "__init__.py").is_file() else here
+
+
 def discover(root: Path, names: Iterable[str] = ()) -> list[Chapter]:
-    """Return the chapters called `names`, or all of them.
+    """Return the chapters called `names`, or all of them, whether or not they can be read.
 
     Raises
     ------
     ChapterError
         If a name is unknown; the message lists the chapters.
     """
-    found = {p.stem: Chapter(p.stem, p) for p in sorted((root / "notebooks").glob("*.ipynb"))}
+    paths = sorted((root / "notebooks").glob("*.ipynb"))
+    found = {p.stem: Chapter(p.stem, p) for p in paths if not p.name.startswith(".")}
     names = list(dict.fromkeys(names))
     for name in names:
         if name not in found:
@@ -84,105 +113,172 @@ def discover(root: Path, names: Iterable[str] = ()) -> list[Chapter]:
     return [found[name] for name in names] if names else list(found.values())
 
 
-def _cells(chapter: Chapter) -> list[dict[str, Any]]:
-    try:
-        cells = json.loads(chapter.path.read_text("utf-8"))["cells"]
-        return [cell for cell in cells if cell["cell_type"] == "code"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ChapterError(f"{chapter.path}: is no readable notebook ({error})") from None
-
-
-def parameters(chapter: Chapter) -> dict[str, tuple[str, str, str]]:
-    """Return the chapter's parameters: name to (type, default, comment).
+def load(path: Path) -> list[dict[str, Any]]:
+    """Return a notebook's cells, each with its type, source (one text), tags and outputs.
 
     Raises
     ------
     ChapterError
-        If no cell is tagged ``parameters``.
+        If there is no such file, or it is no notebook; the message names it.
     """
-    for cell in _cells(chapter):
-        if "parameters" in cell.get("metadata", {}).get("tags", ()):
-            rows = re.finditer(
-                r"^(\w+)\s*(?::\s*([^=#]+?))?\s*=\s*(.+?)\s*(?:#\s*(.*))?$",
-                "".join(cell["source"]), re.MULTILINE,
-            )
-            return {r[1]: (r[2] or "", r[3], r[4] or "") for r in rows}
-    raise ChapterError(f"{chapter.path}: no cell is tagged 'parameters'; tag the one that sets them")
+    try:
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        for cell in cells:
+            if not isinstance(cell["cell_type"], str):
+                raise TypeError("a cell without a type")
+            cell["source"] = "".join(cell["source"])
+            about = cell.get("metadata")
+            tags = about.get("tags") if isinstance(about, dict) else None
+            cell["metadata"] = about if isinstance(about, dict) else {}
+            cell["tags"] = tags if isinstance(tags, list) else []
+            outputs = cell.get("outputs")
+            cell["outputs"] = [o for o in outputs or () if isinstance(o, dict)]
+        return cells
+    except OSError as error:
+        raise ChapterError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ChapterError(f"{path}: is no readable notebook ({error!r})") from None
 
 
-def _imported(source: str, package: tuple[str, ...] = ()) -> set[str]:
-    """Return the mflib modules that a piece of Python, in a package, imports."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.split(".")[0] == "mflib"}
+def code_cells(chapter: Chapter) -> list[dict[str, Any]]:
+    """Return a chapter's code cells, as :func:`load` does.
 
-
-def _sources(cells: list[dict[str, Any]]) -> list[Path]:
-    """Return every file of mflib that the cells import, directly or not."""
-    home = Path(__file__).parents[2]
-    code = "\n".join("".join(cell["source"]) for cell in cells)
-    code = "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
-    todo, files = _imported(code), set()
-    while todo:
-        where = home.joinpath(*todo.pop().split("."))
-        for file in (where.with_suffix(".py"), where / "__init__.py"):
-            if file.is_file() and file not in files:
-                files.add(file)
-                package = file.parent.relative_to(home).parts
-                todo |= _imported(file.read_text("utf-8"), package)
-    return sorted(files)
-
-
-def _rows(chapter: Chapter) -> list[register.Entry]:
-    """Return the rows of the register whose identifiers the chapter's code names."""
-    entries = register.read(register.find(chapter.path.parent))
-    code = "\n".join("".join(cell["source"]) for cell in _cells(chapter))
-    return [row for id, row in entries.items() if f'"{id}"' in code or f"'{id}'" in code]
-
-
-def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
-    """Return a digest of everything a chapter's result depends on.
-
-    That is its code and prose, the rows of the register that it names, the mflib modules
-    it imports, directly or not, the committed records that they read (``book/records/X``
-    belongs to ``mflib.X.records``), the parameters, and the versions of Python, torch, numpy
-    and scipy.
+    Raises
+    ------
+    ChapterError
+        If it cannot be run: its name, its file, or no cell tagged ``parameters``.
     """
-    digest = hashlib.sha256(chapter.path.read_bytes())
-    sources = _sources(_cells(chapter))
-    kept = chapter.path.parents[1] / "book" / "records"
-    records = [
-        record for file in sources if file.name == "records.py"
-        for record in sorted((kept / file.parent.name).rglob("*.json"))
-    ]
-    for file in [*sources, *records]:
-        digest.update(file.name.encode() + file.read_bytes())
-    digest.update(json.dumps(_rows(chapter)).encode())
-    versions = provenance.versions(*_VERSIONED)
-    digest.update(json.dumps([sorted(given.items()), versions]).encode())
-    return digest.hexdigest()
+    if not _NAME.fullmatch(chapter.name):
+        raise ChapterError(f"{chapter.path}: call it by letters, digits, _ and - only")
+    cells = [cell for cell in load(chapter.path) if cell["cell_type"] == "code"]
+    if not any("parameters" in cell["tags"] for cell in cells):
+        raise ChapterError(
+            f"{chapter.path}: no cell is tagged 'parameters'; tag the one that sets them"
+        )
+    return cells
 
 
-def noted(out: Path, name: str) -> dict[str, Any]:
-    """Return what is noted of an executed chapter: fingerprint, parameters, seconds."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((out / f"{name}.json").read_text("utf-8"))
-    return {}
+def label(cells: list[dict[str, Any]], index: int) -> str:
+    """Name a cell as a reader finds it: its number among all cells and its first line."""
+    lines = (line.strip() for line in cells[index]["source"].splitlines())
+    first = next((line for line in lines if line and not line.startswith("#")), "empty")
+    return f"cell {index + 1} ({first[:60]!r})"
 
 
-def is_fresh(chapter: Chapter, out: Path, given: dict[str, Any] | None = None) -> bool:
-    """Say whether the executed chapter in `out` belongs to today's inputs.
+def parameters(chapter: Chapter) -> dict[str, Parameter]:
+    """Return the chapter's parameters by name.
 
-    With `given` None, to the parameters it was last run with.
+    Raises
+    ------
+    ChapterError
+        If the chapter cannot be run, or its parameters cannot be read.
     """
-    note = noted(out, chapter.name)
-    if not note or not (out / f"{chapter.name}.ipynb").is_file():
-        return False
-    given = note.get("parameters", {}) if given is None else given
-    return note.get("fingerprint") == fingerprint(chapter, given)
+    from papermill import inspect_notebook
+
+    code_cells(chapter)
+    path = str(chapter.path).replace("{", "{{").replace("}", "}}")
+    try:
+        rows = inspect_notebook(path).values()
+    except Exception as error:  # whatever a notebook with odd metadata makes papermill raise
+        raise ChapterError(
+            f"{chapter.path}: papermill cannot read its parameters ({error!r})"
+        ) from None
+    unknown = ("None", "NoneType")
+    return {
+        r["name"]: Parameter(
+            "" if r["inferred_type_name"] in unknown else r["inferred_type_name"].strip(),
+            r["default"],
+            r["help"],
+        )
+        for r in rows
+    }
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "list": (list,),
+    "dict": (dict,),
+}
+
+
+def _plain(value: Any) -> bool:
+    """Say whether papermill can hand a value to a notebook and get the same one back."""
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _plain(v) for k, v in value.items())
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (bool, int, str))
+
+
+def checked(name: str, value: Any, declared: Parameter) -> Any:
+    """Return a parameter's value if its declaration allows it.
+
+    Parameters
+    ----------
+    name : str
+        The parameter.
+    value : object
+        A value, or text as the command line gives it, which is read as Python is.
+    declared : Parameter
+        Type and choices; a type that is not int, float, str, bool, list or dict is the
+        type of the default.
+
+    Raises
+    ------
+    ChapterError
+        If the type or the choice is another; the message says which are allowed.
+    """
+    kind = declared.kind.split("[")[0].strip()
+    if kind not in _KINDS:
+        try:
+            kind = type(ast.literal_eval(declared.default)).__name__
+        except (ValueError, SyntaxError):
+            kind = ""
+    if isinstance(value, str) and kind != "str":
+        try:
+            value = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = {"true": True, "false": False}.get(value.lower(), value)
+    fits = _plain(value) and (kind not in _KINDS or isinstance(value, _KINDS[kind]))
+    if not fits or (isinstance(value, bool) and kind in ("int", "float")):
+        raise ChapterError(
+            f"parameter {name}: {value!r} is no {kind or 'value that a notebook can take'}"
+            f" (default: {declared.default})"
+        )
+    choices = PRESETS if name == "preset" else declared.choices
+    if choices and str(value) not in choices:
+        raise ChapterError(f"parameter {name}: {value!r} is none of {', '.join(choices)}")
+    return value
+
+
+def shares(
+    declared: dict[str, dict[str, Parameter]], given: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return each chapter's share of the parameters, checked before anything runs.
+
+    Parameters
+    ----------
+    declared : dict
+        Each chapter's parameters.
+    given : dict
+        Values by name; a chapter takes those that it has.
+
+    Raises
+    ------
+    ChapterError
+        If no chapter has a parameter, or a value does not fit its declaration.
+    """
+    everywhere = {name for names in declared.values() for name in names}
+    for name in given:
+        if name not in everywhere:
+            listed = ", ".join(sorted(everywhere)) or "none"
+            raise ChapterError(f"no parameter {name!r} in the chosen chapters; there are: {listed}")
+    return {
+        chapter: {n: checked(n, v, names[n]) for n, v in given.items() if n in names}
+        for chapter, names in declared.items()
+    }

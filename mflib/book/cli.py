@@ -3,69 +3,152 @@
 from __future__ import annotations
 
 import argparse
-import ast
+import codecs
+import contextlib
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from .. import provenance
-from . import chapters, coverage, reruns, runner
+from ..claims import KINDS
+from . import chapters, coverage, executed, reruns, runner, template
 from . import ledger as books
 
 __all__ = ["main"]
+
+
+#: Signs for a terminal that has no others than ASCII or one nation's.
+_PLAIN = {
+    "✓": "+",
+    "✗": "x",
+    "–": "-",
+    "—": "-",
+    "±": "+-",
+    "≤": "<=",
+    "≥": ">=",
+    "…": "...",
+    "→": "->",
+}
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    """Replace what a terminal cannot show, instead of failing."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(sign, "?") for sign in found), error.end
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the empty text names no folder")
+    return Path(text)
+
+
+def _seconds(text: str) -> int | None:
+    with contextlib.suppress(ValueError):
+        if 0 <= int(text) <= 10**7:
+            return int(text) or None
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds, 0 for no limit")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mflib", description="Run the chapters of the book and read their verdicts."
     )
-    parser.add_argument("--root", type=Path, help="the checkout (default: from here upwards)")
+    parser.add_argument(
+        "--root", type=_folder, metavar="DIR", help="the checkout (default: from here upwards)"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
         made.add_argument(
-            "--out", type=Path, help="folder of executed chapters (default: _build/chapters)")
+            "--out",
+            type=_folder,
+            metavar="DIR",
+            help="folder of executed chapters (default: _build/chapters)",
+        )
         return made
 
     run = add("run", "Run chapters through papermill, only those whose inputs changed.")
     run.add_argument("chapter", nargs="*", metavar="CHAPTER", help="default: all chapters")
     run.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="set a parameter, as papermill does; may be repeated")
-    run.add_argument("--preset", choices=("quick", "full"), help="same as -p preset ...")
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter, as papermill does; may be repeated",
+    )
+    run.add_argument("--preset", choices=chapters.PRESETS, help="same as -p preset ...")
     run.add_argument("--jobs", type=int, metavar="N", help="processes (default: one a core)")
+    run.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=runner.TIMEOUT,
+        metavar="S",
+        help=f"seconds that one cell may take (default: {runner.TIMEOUT}; 0: no limit)",
+    )
     run.add_argument("--force", action="store_true", help="run even what is up to date")
 
     book = add("ledger", "Show every claim of the executed chapters.")
+    book.add_argument("chapter", nargs="*", metavar="CHAPTER", help="default: all chapters")
     book.add_argument("--json", action="store_true", help="print everything as JSON")
     book.add_argument(
-        "--check", action="store_true",
-        help="exit 1 and say why if a verdict, control, id or chapter is not as it should be")
+        "--check",
+        action="store_true",
+        help="exit 1 and say why if a verdict, control, id or chapter is not as it should be",
+    )
 
     again = commands.add_parser(
-        "reruns", help="Compare the verdicts of several runs, with fresh seeds for instance.",
-        description="Compare the verdicts of several runs, with fresh seeds for instance.")
-    again.add_argument("folder", nargs="+", type=Path, metavar="FOLDER",
-                       help="what mflib run --out wrote, one folder a run")
+        "reruns",
+        help="Compare the verdicts of several runs, with fresh seeds for instance.",
+        description="Compare the verdicts of several runs, with fresh seeds for instance.",
+    )
+    again.add_argument(
+        "folder",
+        nargs="+",
+        type=_folder,
+        metavar="FOLDER",
+        help="what mflib run --out wrote, one folder a run",
+    )
     again.add_argument("--json", action="store_true", help="print everything as JSON")
     again.add_argument("--record", type=Path, metavar="FILE", help="write the JSON to a file")
-    again.add_argument("--check", action="store_true",
-                       help="exit 1 if a verdict differs or a control did not flip")
+    again.add_argument(
+        "--check",
+        action="store_true",
+        help="exit 1 if a verdict differs, a check changed or a control did not flip",
+    )
+
+    made = commands.add_parser(
+        "new",
+        help="Write a new chapter from the template.",
+        description="Write a new chapter from the template, which runs as it is; see "
+        "CONTRIBUTING.md.",
+    )
+    made.add_argument("chapter", metavar="CHAPTER", help="its name, for instance gram_matrix")
+    made.add_argument("--paper", required=True, metavar="KEY", help="the paper's bib key")
+    made.add_argument(
+        "--claims",
+        required=True,
+        nargs="+",
+        metavar="ID",
+        help="rows of book/claims.csv, or X-... for claims of your own",
+    )
+    made.add_argument(
+        "--kind", default="identity", choices=KINDS, help="of the X- claims (default: identity)"
+    )
 
     add("chapters", "List the chapters with their parameters.")
     commands.add_parser(
-        "cifar", add_help=False, help="Train CIFAR networks and print Table 1 (cifar --help).")
+        "cifar", add_help=False, help="Train CIFAR networks and print Table 1 (cifar --help)."
+    )
     return parser
-
-
-def _value(text: str) -> Any:
-    """Read a parameter's value as Python would, else as a string."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:
@@ -74,137 +157,255 @@ def _run(root: Path, options: argparse.Namespace) -> int:
 
     if options.jobs is not None and options.jobs < 1:
         raise chapters.ChapterError(f"--jobs {options.jobs}: at least one process is needed")
-    given = {name: _value(value) for name, value in options.parameter}
+    given: dict[str, Any] = dict(options.parameter)
     if options.preset:
         given["preset"] = options.preset
     total = len(chapters.discover(root, options.chapter))
     console = Console(stderr=True, highlight=False)
     bar = Progress(
-        "{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=console, disable=not console.is_terminal,
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
     )
-    with bar:
-        task = bar.add_task("chapters", total=total)
 
-        def report(result: runner.Result) -> None:
-            words = {"fresh": "up to date", "done": f"{result.seconds:.0f} s"}
-            sign = "✗" if result.status == "failed" else "✓"
-            console.print(
-                f"{sign} {result.name}: {words.get(result.status, result.message)}", markup=False)
-            bar.advance(task)
+    def say(line: str) -> None:
+        # a terminal that is gone takes no more words; the run goes on or ends without
+        with contextlib.suppress(OSError, ValueError):
+            if console.is_terminal:
+                console.print(line, markup=False)
+            else:
+                print(line, file=sys.stderr, flush=True)
 
-        try:
+    try:
+        with bar:
+            task = bar.add_task("chapters", total=total)
+
+            def report(result: runner.Result) -> None:
+                words = {"fresh": "up to date", "done": f"{result.seconds:.0f} s"}
+                signs = {"failed": "✗", "interrupted": "–"}
+                message = words.get(result.status, result.message)
+                say(f"{signs.get(result.status, '✓')} {result.name}: {message}")
+                bar.advance(task)
+
             results = runner.run(
-                root, options.chapter, given, out=options.out, jobs=options.jobs,
-                force=options.force, report=report,
+                root,
+                options.chapter,
+                given,
+                out=options.out,
+                jobs=options.jobs,
+                force=options.force,
+                timeout=options.timeout,
+                report=report,
             )
-        except KeyboardInterrupt:
-            console.print("interrupted; finished chapters are kept, the others run next time")
-            return 130
-    return 1 if any(r.status == "failed" for r in results) else 0
+    except (KeyboardInterrupt, runner.Ended) as ended:
+        number = ended.args[0] if isinstance(ended, runner.Ended) else signal.SIGINT
+        say(
+            f"interrupted ({signal.Signals(number).name}); finished chapters are kept, the others "
+            "run next time"
+        )
+        return 128 + number
+    _verdicts(root, options, [r.name for r in results if r.status in ("fresh", "done")])
+    if any(r.status == "failed" for r in results):
+        return 1
+    return 130 if any(r.status == "interrupted" for r in results) else 0
+
+
+def _verdicts(root: Path, options: argparse.Namespace, names: list[str]) -> None:
+    """Print the verdicts of the chapters that ran, if they carry any."""
+    with contextlib.suppress(chapters.ChapterError, OSError):
+        claims = books.ledger(root, options.out, names)["claims"] if names else []
+        if claims:
+            _table({"claims": claims})
+
+
+def _dump(found: Any) -> str:
+    """Return JSON that the terminal can show."""
+    wide = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+    return json.dumps(found, indent=1, ensure_ascii=not wide)
 
 
 def _ledger(root: Path, options: argparse.Namespace) -> int:
-    if options.json:
-        print(json.dumps(books.ledger(root, options.out), indent=1, ensure_ascii=False))
-    elif not options.check:
-        _table(books.ledger(root, options.out))
+    found = None
+    if options.json or not options.check:
+        found = books.ledger(root, options.out, options.chapter)
+        print(_dump(found)) if options.json else _table(found)
     if not options.check:
         return 0
-    lines = books.problems(root, options.out)
+    lines = books.problems(root, options.out, options.chapter)
     for line in lines:
         print(line, file=sys.stderr)
     if not lines:
-        book = books.ledger(root, options.out)
-        print(f"{coverage.counted(book['claims'], book['planned'])} claims measured: "
-              "every verdict as expected, every control flipped", file=sys.stderr)
+        found = found or books.ledger(root, options.out, options.chapter)
+        counted = coverage.counted(found["claims"], found["planned"])
+        print(
+            f"{counted} claims measured: every verdict as expected, every control flipped",
+            file=sys.stderr,
+        )
     return 1 if lines else 0
 
 
 def _table(book: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from ..claims import card
 
-    table = Table("", "claim", "verdict", "predicted", "measured", "controls", "chapter")
-    for paper, (claims, waiting) in coverage.by_paper(book["claims"], book["planned"]).items():
+    heads = ("", "claim", "verdict", "deciding check", "predicted", card.MEASURED, "controls")
+    table = Table(*heads, "chapter")
+    planned = book.get("planned", [])
+    for paper, (claims, waiting) in coverage.by_paper(book["claims"], planned).items():
         table.add_section()
-        table.add_row("", paper, coverage.counted(claims, waiting), style="bold")
+        if planned:
+            counted = Text(coverage.counted(claims, waiting))
+            table.add_row("", Text(paper), counted, style="bold")
         for claim in [*claims, *waiting]:
             sign, word, _ = card.badge(claim)
             flipped = sum(c["flipped"] for c in claim["controls"])
-            shown = claim["checks"][:1] or [None]
-            table.add_row(
-                sign, claim["id"], word,
-                card.predicted(shown[0]) if shown[0] else "",
-                card.measured(shown[0]) if shown[0] else "",
+            shown = card.deciding(claim)
+            cells = [
+                sign,
+                claim["id"],
+                word,
+                shown["name"] if shown else "",
+                card.predicted(shown) if shown else "",
+                card.measured(shown) if shown else "",
                 f"{flipped}/{len(claim['controls'])} flipped" if claim["checks"] else "",
                 claim["notebook"],
-            )
+            ]
+            # what a record says is text, never markup
+            table.add_row(*map(Text, cells))
     console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160
     console.print(table)
-    console.print(f"{coverage.counted(book['claims'], book['planned'])} claims measured")
+    if planned:
+        console.print(f"{coverage.counted(book['claims'], planned)} claims measured")
 
 
 def _reruns(root: Path, options: argparse.Namespace) -> int:
     found = reruns.collect(root, options.folder)
-    text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
     if options.record:
         try:
-            provenance.write(options.record, text)
+            provenance.write(options.record, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
             raise chapters.ChapterError(
                 f"{options.record}: cannot be written ({error.strerror}); choose another file"
             ) from None
     if options.json:
-        print(text, end="")
+        print(_dump(found))
     else:
         _rerun_table(found)
-    bad = any(reruns.differing(claim) or claim["stuck"] for claim in found["claims"])
+    bad = any(
+        reruns.differing(claim) or claim["stuck"] or reruns.changed(claim)
+        for claim in found["claims"]
+    )
     return 1 if options.check and bad else 0
 
 
 def _rerun_table(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("claim", "expected", "verdicts", "controls that did not flip", "chapter")
+    table = Table(
+        "claim",
+        "expected",
+        "verdicts",
+        "checks that changed",
+        "controls that did not flip",
+        "chapter",
+    )
     for claim in found["claims"]:
-        table.add_row(claim["id"], claim["expected"] or "open", reruns.counted(claim),
-                      ", ".join(claim["stuck"]), claim["notebook"])
+        cells = [
+            claim["id"],
+            claim["expected"] or "open",
+            reruns.counted(claim),
+            "; ".join(reruns.changed(claim)),
+            ", ".join(claim["stuck"]),
+            claim["notebook"],
+        ]
+        table.add_row(*map(Text, cells))
     console = Console(highlight=False)
     console.print(table)
     total = sum(verdict is not None for c in found["claims"] for verdict in c["verdicts"])
     wrong = sum(map(reruns.differing, found["claims"]))
     console.print(f"{wrong} of {total} verdicts in {len(found['runs'])} runs differ")
+    console.print(reruns.summary(found))
+
+
+def _new(root: Path, options: argparse.Namespace) -> int:
+    path = template.new(root, options.chapter, options.paper, options.claims, options.kind)
+    print(f"{path}: written, and listed in _toc.yml; mflib run {options.chapter}")
+    return 0
 
 
 def _chapters(root: Path, options: argparse.Namespace) -> int:
     out = options.out or root / "_build" / "chapters"
+    status = 0
     for chapter in chapters.discover(root):
-        state = "up to date" if chapters.is_fresh(chapter, out) else "to run"
+        try:
+            declared = chapters.parameters(chapter)
+        except chapters.ChapterError as error:
+            print(f"mflib: {error}", file=sys.stderr)
+            status = 1
+            continue
+        state = "up to date" if executed.is_fresh(chapter, out) else "to run"
         print(f"{chapter.name}  ({state})")
-        for name, (kind, default, comment) in chapters.parameters(chapter).items():
+        for name, (kind, default, comment) in declared.items():
             print(f"    {name}: {kind or '?'} = {default}   {comment}")
-    return 0
+    return status
+
+
+def _cifar(argv: list[str]) -> list[str] | None:
+    """Return the arguments of ``mflib [--root DIR] cifar ...``, None for another command."""
+    head = argv[: argv.index("cifar")] if "cifar" in argv else [""]
+    if len(head) == 2 and head[0] == "--root":
+        head = [f"--root={head[1]}"]
+    if len(head) == 1 and head[0].startswith("--root="):
+        root = chapters.find_root(Path(head[0].removeprefix("--root=")))
+        os.environ["MFLIB_ROOT"] = str(root)
+        head = []
+    return None if head else argv[argv.index("cifar") + 1 :]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status (2 for wrong arguments)."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["cifar"]:
-        from ..cifar.cli import main as cifar
-
-        return cifar(argv[1:])
-    options = _parser().parse_args(argv)
-    commands = {"run": _run, "ledger": _ledger, "chapters": _chapters,
-                "reruns": _reruns}
+    codecs.register_error("mflib", _stand_in)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="mflib")
     try:
-        return commands[options.command](chapters.find_root(options.root), options)
+        return _command(argv)
     except chapters.ChapterError as error:
         print(f"mflib: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _command(argv: list[str]) -> int:
+    rest = _cifar(argv)
+    if rest is not None:
+        from ..cifar.cli import main as cifar
+
+        return cifar(rest)
+    options = _parser().parse_args(argv)
+    commands = {
+        "run": _run,
+        "ledger": _ledger,
+        "chapters": _chapters,
+        "reruns": _reruns,
+        "new": _new,
+    }
+    return commands[options.command](chapters.find_root(options.root), options)
 
 
 if __name__ == "__main__":

@@ -1,48 +1,215 @@
-"""The ledger: every claim of the executed chapters, read from the notebooks themselves."""
+"""The ledger: every claim of the executed chapters, read from the notebooks themselves.
+
+What is read is not believed: a record must have the fields of a claim, and its verdict must
+follow from its checks and controls.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from .. import provenance
-from ..claims import SCHEMA
-from . import chapters, coverage
+from ..claims import KINDS, SCHEMA, ClaimError, card
+from . import chapters, coverage, executed
 
-__all__ = ["claims_of", "ledger", "problems"]
+__all__ = ["RECORD", "claims_of", "ledger", "problems", "strain", "verdict"]
+
+_WORDS = ["verified", "refuted", "inconclusive", "not run"]
+_NUMBER = {"type": ["number", "null"]}
+_INTERVAL = {"type": ["array", "null"], "items": _NUMBER, "minItems": 2, "maxItems": 2}
+_TEXT = {"type": "string", "pattern": r"\S"}
+_MEASURED = {
+    "name": _TEXT,
+    "kind": _TEXT,
+    "measured": _NUMBER,
+    "interval": _INTERVAL,
+    "verdict": {"enum": _WORDS},
+    "details": {"type": "object"},
+}
+
+#: The record of a claim, as JSON schema; more fields than these are welcome.
+RECORD: dict[str, Any] = {
+    "type": "object",
+    "required": [
+        "schema",
+        "instance",
+        "id",
+        "paper",
+        "where",
+        "kind",
+        "statement",
+        "expected",
+        "verdict",
+        "reason",
+        "checks",
+        "controls",
+        "seconds",
+        "device",
+        "versions",
+    ],
+    "properties": {
+        "schema": {"const": SCHEMA},
+        "instance": _TEXT,
+        "id": _TEXT,
+        "paper": _TEXT,
+        "where": _TEXT,
+        "statement": _TEXT,
+        "kind": {"enum": list(KINDS)},
+        "expected": {"enum": ["verified", "refuted", None]},
+        "verdict": {"enum": _WORDS},
+        "reason": {"type": "string"},
+        "checks": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": [*_MEASURED, "predicted", "tolerance", "passed", "reason"],
+                "properties": _MEASURED
+                | {
+                    "predicted": {"type": ["number", "string", "null"]},
+                    "tolerance": _NUMBER,
+                    "passed": {"type": "boolean"},
+                    "reason": {"type": "string"},
+                    "premise": {"type": "boolean"},
+                    "role": {"enum": ["predicted", "premise"]},
+                },
+            },
+        },
+        "controls": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": [*_MEASURED, "check", "broke", "flipped"],
+                "properties": _MEASURED
+                | {
+                    "check": _TEXT,
+                    "broke": _TEXT,
+                    "flipped": {"type": "boolean"},
+                },
+            },
+        },
+        "seed": {"type": ["integer", "null"]},
+        "seconds": {"type": "number"},
+        "device": {"type": "string"},
+        "versions": {"type": "object"},
+    },
+}
 
 
-def claims_of(notebook: Path) -> list[dict[str, Any]]:
+def _validator() -> Any:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(RECORD)
+
+
+def claims_of(notebook: Path, name: str | None = None) -> list[dict[str, Any]]:
     """Return the claims that an executed notebook carries, each as it stood last.
+
+    Parameters
+    ----------
+    notebook : Path
+        The executed notebook.
+    name : str, optional
+        The chapter's name; default the file's.
 
     Raises
     ------
     ChapterError
         If the file is no notebook, or holds a claim of another schema.
     """
-    try:
-        cells = json.loads(notebook.read_text("utf-8"))["cells"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise chapters.ChapterError(
-            f"{notebook}: is no readable executed chapter ({error}); run it again with --force"
-        ) from None
+    validator = _validator()
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for cell in cells:
-        for output in cell.get("outputs", ()):
-            record = output.get("metadata", {}).get("mflib")
+    for cell in chapters.load(notebook):
+        for output in cell["outputs"]:
+            about = output.get("metadata")
+            record = about.get("mflib") if isinstance(about, dict) else None
             if record is None:
                 continue
-            if record.get("schema") != SCHEMA:
+            for error in validator.iter_errors(record):
+                where = "/".join(map(str, error.absolute_path)) or "the record"
+                who = record.get("id") if isinstance(record, dict) else None
                 raise chapters.ChapterError(
-                    f"{notebook}: a claim has schema {record.get('schema')!r}, "
-                    f"expected {SCHEMA}; run the chapter again with --force"
+                    f"{notebook}: claim {who!r}: {where}: {error.message[:200]}; run the chapter "
+                    "again with --force"
                 )
-            found[record["id"], record["instance"]] = record | {"notebook": notebook.stem}
+            record = record | {"notebook": name or notebook.stem}
+            found[record["id"], record["instance"]] = record
     return list(found.values())
 
 
-def ledger(root: Path, out: Path | None = None) -> dict[str, Any]:
+def _role(record: dict[str, Any], check: dict[str, Any]) -> str:
+    aside = record["kind"] in ("counterexample", "reproduction") and check["kind"] != record["kind"]
+    return check.get("role") or ("premise" if aside else "predicted")
+
+
+def verdict(record: dict[str, Any]) -> str:
+    """Return the best verdict that a record's own checks and controls allow.
+
+    The weakest decides, as in :class:`mflib.claims.Claim`: a premise that does not hold, a
+    check that is not measured, refuted or undecided, a predicted check without a control,
+    a control that did not flip.
+    """
+    checks, expected = record["checks"], KINDS[record["kind"]]
+    words = [check["verdict"] for check in checks]
+    if set(words) <= {"not run"}:
+        return "not run"
+    predicted = [check for check in checks if _role(record, check) == "predicted"]
+    for check in checks:
+        holds = "refuted" if check["kind"] == "counterexample" else "verified"
+        if check not in predicted and check["verdict"] != holds:
+            return "inconclusive"
+    words = [check["verdict"] for check in predicted]
+    if not words or "not run" in words:
+        return "inconclusive"
+    if expected is None:
+        if set(words) not in ({"verified"}, {"refuted"}):
+            return "inconclusive"
+    else:
+        against = {"verified": "refuted", "refuted": "verified"}[expected]
+        order = (against, "inconclusive") if expected == "verified" else ("inconclusive", against)
+        for word in order:
+            if word in words:
+                return word
+    controlled = {control["check"] for control in record["controls"]}
+    flipped = all(_flips(record, control) for control in record["controls"])
+    good = flipped and all(check["name"] in controlled for check in predicted)
+    return words[0] if good else "inconclusive"
+
+
+def _flips(record: dict[str, Any], control: dict[str, Any]) -> bool:
+    """Say whether a control says that it flipped, and its verdict is opposite to its check's."""
+    check = next((c for c in record["checks"] if c["name"] == control["check"]), None)
+    if check is None or not control["flipped"]:
+        return False
+    if check["kind"] == "reproduction" and check["verdict"] != "refuted":
+        return control["verdict"] == "refuted"
+    return {check["verdict"], control["verdict"]} == {"verified", "refuted"}
+
+
+def strain(check: dict[str, Any]) -> float:
+    """Return the share of its tolerance that a measurement uses: at most 1 where it holds.
+
+    For a bound the ratio of its sides; 0 for kinds without a tolerance, NaN where the
+    numbers are missing.
+    """
+    kind, tolerance, value = check["kind"], check["tolerance"], check["measured"]
+    if kind == "bound":
+        return min(1.0, max(0.0, check["details"].get("tightness") or 0.0))
+    if kind not in ("identity", "rate", "limit"):
+        return 0.0
+    ends = [value] if kind == "identity" else check["interval"] or [None]
+    if None in ends or not tolerance or isinstance(check["predicted"], (str, type(None))):
+        return float("nan")
+    # to rounding: the interval may end on the edge
+    return max(abs(end - check["predicted"]) for end in ends) / tolerance * (1 - 1e-9)
+
+
+def _folder(root: Path, out: Path | None) -> Path:
+    return Path(out) if out else root / "_build" / "chapters"
+
+
+def ledger(root: Path, out: Path | None = None, names: Iterable[str] = ()) -> dict[str, Any]:
     """Return the ledger as plain data: schema, commit and all claims.
 
     Parameters
@@ -51,42 +218,75 @@ def ledger(root: Path, out: Path | None = None) -> dict[str, Any]:
         The checkout.
     out : Path
         Where the executed chapters lie; default ``_build/chapters``.
+    names : iterable of str
+        Chapters; default all.
 
     Returns
     -------
     dict
         ``{"schema": 1, "commit": ..., "claims": [...], "planned": [...]}``, chapters in
         order; planned is what the register holds and no chapter carries.
+
+    Raises
+    ------
+    ChapterError
+        If the folder is missing or holds no executed chapter, a record is no claim's, or
+        the register cannot be read.
     """
-    out = Path(out) if out else root / "_build" / "chapters"
-    claims = []
-    for chapter in chapters.discover(root):
-        executed = out / f"{chapter.name}.ipynb"
-        if executed.is_file():
-            claims += claims_of(executed)
-    return {"schema": SCHEMA, "commit": provenance.commit(root), "claims": claims,
-            "planned": coverage.planned(root, claims)}
+    chosen, claims = chapters.discover(root, names), []
+    lies = executed.lies(root, _folder(root, out), chapters.discover(root))
+    for chapter in chosen:
+        if chapter.name in lies:
+            claims += claims_of(lies[chapter.name], chapter.name)
+    try:
+        planned = coverage.planned(root, claims)
+    except ClaimError as error:
+        raise chapters.ChapterError(str(error)) from None
+    return {
+        "schema": SCHEMA,
+        "commit": provenance.commit(root),
+        "claims": claims,
+        "planned": planned,
+    }
 
 
-def problems(root: Path, out: Path | None = None) -> list[str]:
+def problems(root: Path, out: Path | None = None, names: Iterable[str] = ()) -> list[str]:
     """Return what is wrong with the ledger, one line each; empty if all is well.
 
-    A verdict that differs from the expected one, a control that did not flip, an
-    identifier given twice, a chapter that is missing, failed or stale, without claims, or
+    A verdict that differs from the expected one or does not follow from the checks, a
+    control that did not flip, what the rules ask for and a check does not say, an identifier
+    given twice, a chapter that is missing, failed, stale, not wholly run, without claims, or
     without one that the register gives it.
+
+    Parameters
+    ----------
+    root, out, names
+        As in :func:`ledger`.
+
+    Raises
+    ------
+    ChapterError
+        If the folder is missing or holds no executed chapter.
     """
-    out = Path(out) if out else root / "_build" / "chapters"
-    lines, seen = [], {}
-    for chapter in chapters.discover(root):
-        executed = out / f"{chapter.name}.ipynb"
+    out = _folder(root, out)
+    lines: list[str] = []
+    seen: dict[str, str] = {}
+    chosen = chapters.discover(root, names)
+    lies = executed.lies(root, out, chapters.discover(root))
+    for chapter in chosen:
         if (out / f"{chapter.name}.failed.ipynb").is_file():
             lines.append(f"{chapter.name}: the last run failed; see {chapter.name}.failed.ipynb")
-        if not executed.is_file():
-            lines.append(f"{chapter.name}: was not run; mflib run {chapter.name}")
+        if chapter.name not in lies:
+            lines.append(
+                _unread(chapter) or f"{chapter.name}: was not run; mflib run {chapter.name}"
+            )
             continue
-        if not chapters.is_fresh(chapter, out):
-            lines.append(f"{chapter.name}: is stale, its inputs changed; mflib run {chapter.name}")
-        claims = claims_of(executed)
+        try:
+            lines += _state(chapter, out, lies[chapter.name])
+            claims = claims_of(lies[chapter.name], chapter.name)
+        except chapters.ChapterError as error:
+            lines.append(f"{chapter.name}: {error}")
+            continue
         if not claims:
             lines.append(f"{chapter.name}: carries no claim")
         lines += coverage.lacking(root, chapter.name, claims)
@@ -95,13 +295,55 @@ def problems(root: Path, out: Path | None = None) -> list[str]:
             if name in seen:
                 lines.append(f"{name}: given twice, in {seen[name]} and in {chapter.name}")
             seen[name] = chapter.name
-            if claim["expected"] is not None and claim["verdict"] != claim["expected"]:
-                lines.append(
-                    f"{name}: is {claim['verdict']}, expected {claim['expected']} "
-                    f"({claim['reason']})"
-                )
-            lines += [
-                f"{name}: the control {control['name']!r} did not flip"
-                for control in claim["controls"] if not control["flipped"]
-            ]
+            lines += _wrong(claim)
     return lines
+
+
+def _unread(chapter: chapters.Chapter) -> str:
+    try:
+        chapters.code_cells(chapter)
+    except chapters.ChapterError as error:
+        return f"{chapter.name}: {error}"
+    return ""
+
+
+def _state(chapter: chapters.Chapter, out: Path, path: Path) -> list[str]:
+    """Return what is wrong with an executed chapter as a run of today's inputs."""
+    name = chapter.name
+    if path.stem != name:
+        if wrong := executed.flaw(path, chapter):
+            return [f"{name}: {path.name}: {wrong}"]
+        return [f"{name}: {path.name} notes no inputs, as mflib run does; mflib run {name}"]
+    if wrong := executed.flaw(path):
+        return [f"{name}: {wrong}; mflib run {name} --force"]
+    if not executed.is_fresh(chapter, out):
+        return [f"{name}: is stale, its inputs changed; mflib run {name}"]
+    return []
+
+
+def _wrong(claim: dict[str, Any]) -> list[str]:
+    """Return what is wrong with one claim."""
+    name, lines = claim["id"], []
+    if not claim["checks"]:
+        lines.append(f"{name}: states no check")
+    if claim["expected"] != KINDS[claim["kind"]]:
+        lines.append(f"{name}: expects {claim['expected']}, its kind {claim['kind']} does not")
+    if claim["expected"] is not None and claim["verdict"] != claim["expected"]:
+        lines.append(
+            f"{name}: is {claim['verdict']}, expected {claim['expected']} ({claim['reason']})"
+        )
+    lines += [
+        f"{name}: {check['name']}: says verified, its numbers do not (measured "
+        f"{check['measured']}, interval {check['interval']}, tolerance {check['tolerance']})"
+        for check in claim["checks"]
+        if check["verdict"] == "verified" and not strain(check) <= 1
+    ]
+    # a rule may be stricter than what is recomputed here, never more generous
+    if claim["verdict"] not in ((found := verdict(claim)), "inconclusive"):
+        lines.append(f"{name}: says {claim['verdict']}, its checks and controls say {found}")
+    lines += [
+        f"{name}: the control {control['name']!r} did not flip"
+        for control in claim["controls"]
+        if not control["flipped"]
+    ]
+    return lines + [f"{name}: {words}" for words in card.unsaid(claim)]

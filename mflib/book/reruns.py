@@ -10,10 +10,10 @@ from typing import Any
 
 from .. import provenance
 from ..claims import SCHEMA
-from . import chapters
+from . import chapters, executed
 from . import ledger as books
 
-__all__ = ["collect", "counted", "differing", "read"]
+__all__ = ["changed", "collect", "counted", "differing", "over", "read", "summary"]
 
 
 def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
@@ -31,7 +31,9 @@ def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
     dict
         ``{"schema", "commit", "versions", "runs": [{"name", "parameters", "seconds"}],
         "claims": [...]}``; a claim has its verdict in every run (None where it is missing),
-        the controls that did not flip, and the range of each check's measurement.
+        the controls that did not flip, and every check and control with its verdict in
+        every run, the range of its measurement, and how likely the first run thought a
+        change to be.
 
     Raises
     ------
@@ -43,15 +45,17 @@ def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
         raise chapters.ChapterError("reruns: name at least one folder of executed chapters")
     runs, ledgers = [], []
     for folder in folders:
-        notes = {c.name: chapters.noted(folder, c.name) for c in chapters.discover(root)}
+        notes = {c.name: executed.noted(folder, c.name) for c in chapters.discover(root)}
         notes = {name: note for name, note in notes.items() if note}
         if not notes:
             raise chapters.ChapterError(
-                f"{folder}: holds no executed chapter; mflib run --out {folder}")
+                f"{folder}: holds no executed chapter; mflib run --out {folder}"
+            )
         for chapter in chapters.discover(root, notes):
-            if not chapters.is_fresh(chapter, folder):
+            if not executed.is_fresh(chapter, folder):
                 raise chapters.ChapterError(
-                    f"{folder}: {chapter.name} was run with other code; run it again")
+                    f"{folder}: {chapter.name} was run with other code; run it again"
+                )
         parameters = {k: v for note in notes.values() for k, v in note["parameters"].items()}
         seconds = sum(note["seconds"] for note in notes.values())
         runs.append({"name": folder.name, "parameters": parameters, "seconds": round(seconds)})
@@ -63,30 +67,96 @@ def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
         "commit": provenance.commit(root),
         "versions": next(iter(first.values()))["versions"] if first else {},
         "runs": runs,
-        "claims": [_over(first[id], [found.get(id) for found in ledgers]) for id in names],
+        "claims": [over(first[id], [found.get(id) for found in ledgers]) for id in names],
     }
 
 
-def _over(claim: dict[str, Any], found: list[dict[str, Any] | None]) -> dict[str, Any]:
+def over(claim: dict[str, Any], found: list[dict[str, Any] | None]) -> dict[str, Any]:
+    """Return one claim over several runs: its record in one of them, and in each or None."""
     there = [each for each in found if each]
-    checks = []
-    for check in claim["checks"]:
-        values = [
-            other["measured"] for each in there for other in each["checks"]
-            if other["name"] == check["name"] and isinstance(other["measured"], (int, float))
-        ]
-        checks.append({
-            "name": check["name"], "predicted": check["predicted"],
-            "tolerance": check["tolerance"],
-            "range": [min(values), max(values)] if values else None,
-        })
+    checks = _each(there, found, "checks", ("name",), ("predicted", "tolerance"))
     return {
-        "id": claim["id"], "paper": claim["paper"], "notebook": claim["notebook"],
+        "id": claim["id"],
+        "paper": claim["paper"],
+        "notebook": claim["notebook"],
         "expected": claim["expected"],
         "verdicts": [each["verdict"] if each else None for each in found],
-        "stuck": sorted({c["name"] for each in there for c in each["controls"] if not c["flipped"]}),
+        "stuck": sorted(
+            {c["name"] for each in there for c in each["controls"] if not c["flipped"]}
+        ),
         "checks": checks,
+        "controls": _each(there, found, "controls", ("name", "check"), ()),
     }
+
+
+def _each(
+    there: list[dict[str, Any]],
+    found: list[dict[str, Any] | None],
+    part: str,
+    key: tuple[str, ...],
+    kept: tuple[str, ...],
+) -> list[dict[str, Any]]:
+    """Return every check, or control, that any run has, with its verdicts over the runs."""
+
+    def name(one: dict[str, Any]) -> tuple:
+        return tuple(one[k] for k in key)
+
+    first = {name(one): one for each in reversed(there) for one in each[part]}
+    rows = []
+    for mark in dict.fromkeys(name(one) for each in there for one in each[part]):
+        mine = [
+            next((one for one in each[part] if name(one) == mark), None) if each else None
+            for each in found
+        ]
+        values = [
+            one["measured"] for one in mine if one and isinstance(one["measured"], (int, float))
+        ]
+        rows.append(
+            {k: first[mark][k] for k in (*key, *kept)}
+            | {
+                "verdicts": [one["verdict"] if one else None for one in mine],
+                "change": first[mark]["details"].get("change", 0.0),
+                "range": [min(values), max(values)] if values else None,
+            }
+        )
+    return rows
+
+
+def changed(claim: dict[str, Any]) -> list[str]:
+    """Return the names of a claim's checks and controls whose verdict differs between runs.
+
+    A check that one run has and another lacks counts as changed, unless the whole claim
+    is missing there.
+    """
+
+    def moved(one: dict[str, Any]) -> bool:
+        seen = [v for v, whole in zip(one["verdicts"], claim["verdicts"], strict=True) if whole]
+        return len(set(seen)) > 1
+
+    names = [one["name"] for one in claim["checks"] if "verdicts" in one and moved(one)]
+    return names + [
+        f"control {one['name']} of {one['check']}"
+        for one in claim.get("controls", ())
+        if moved(one)
+    ]
+
+
+def summary(found: dict[str, Any]) -> str:
+    """Return how many verdicts of checks changed, and how many were expected to, in words."""
+    rows = [
+        one
+        for claim in found["claims"]
+        for part in ("checks", "controls")
+        for one in claim.get(part, ())
+        if "verdicts" in one
+    ]
+    moved = sum(len(changed(claim)) for claim in found["claims"])
+    runs = len(found["runs"])
+    expected = sum(1.0 - (1.0 - one["change"]) ** (runs - 1) for one in rows)
+    return (
+        f"{moved} of {len(rows)} checks and controls changed their verdict in {runs} runs; "
+        f"about {expected:.1f} were expected to"
+    )
 
 
 def differing(claim: dict[str, Any]) -> int:
@@ -127,4 +197,5 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise chapters.ChapterError(
-        f"{path}: is no record of reruns of this version; mflib reruns FOLDER... --record {path}")
+        f"{path}: is no record of reruns of this version; mflib reruns FOLDER... --record {path}"
+    )

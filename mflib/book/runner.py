@@ -1,43 +1,60 @@
-"""Runs chapters: notebooks through papermill, in parallel, only where inputs changed."""
+"""Runs chapters: notebooks through papermill, in parallel, only where inputs changed.
+
+A run holds its folder: no second one works there, and however it ends, its kernels end with
+it. A chapter counts when every cell ran, without error, with the parameters asked for.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..provenance import write
-from .chapters import (
-    Chapter,
-    ChapterError,
-    discover,
-    fingerprint,
-    is_fresh,
-    noted,
-    parameters,
-)
+from . import chapters
+from .chapters import Chapter, ChapterError, find_root
+from .execute import MARK, SAYS, sweep
+from .executed import flaw, is_fresh, keep, noted
+from .inputs import fingerprint
 
-__all__ = ["Result", "run"]
+__all__ = ["TIMEOUT", "Ended", "Result", "run"]
+
+#: Seconds that one cell may take.
+TIMEOUT = 7200
 
 _ONE_THREAD = {
     name: "1"
     for name in (
-        "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
     )
 }
+
+#: Folders of a checkout that hold what people write.
+_SOURCES = ("notebooks", "mflib", "book", "tests", "benchmarks", ".git", ".github", ".ci")
+
+
+class Ended(BaseException):
+    """A signal ended the run; its number is the first argument."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a chapter: ``fresh``, ``done`` or ``failed``, and why."""
+    """What became of a chapter: ``fresh``, ``done``, ``failed`` or ``interrupted``, and why."""
 
     name: str
     status: str
@@ -45,35 +62,164 @@ class Result:
     message: str = ""
 
 
-def _select(chapters: list[Chapter], given: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return each chapter's share of the parameters; unknown names are an error."""
-    known = {chapter.name: parameters(chapter) for chapter in chapters}
-    everywhere = {name for names in known.values() for name in names}
-    for name in given:
-        if name not in everywhere:
-            listed = ", ".join(sorted(everywhere))
-            raise ChapterError(f"no parameter {name!r} in the chosen chapters; there are: {listed}")
-    return {
-        chapter: {n: v for n, v in given.items() if n in names}
-        for chapter, names in known.items()
-    }
+def _refuse(root: Path, out: Path) -> None:
+    """Refuse a folder in or above the sources of this checkout or of another."""
+    checkouts = [root]
+    with contextlib.suppress(ChapterError):
+        checkouts.append(find_root(out))
+    for checkout in checkouts:
+        inside = any(out.is_relative_to(checkout / name) for name in _SOURCES)
+        if inside or checkout.is_relative_to(out):
+            raise ChapterError(
+                f"--out {out}: executed chapters would lie over the sources of {checkout}; "
+                "choose a folder beside them, for instance runs/1"
+            )
 
 
-def _prepare(out: Path) -> None:
+@contextlib.contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Hold a folder: one run at a time; what a killed one left there is ended and removed."""
+    import filelock
+
+    path = out / ".lock"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for left in out.glob(".*.running.ipynb"):
-            left.unlink()
-        # this interpreter's kernel comes first, whatever is installed elsewhere
-        spec = out / ".jupyter" / "kernels" / "python3" / "kernel.json"
-        spec.parent.mkdir(parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        write(spec, json.dumps(
-            {"argv": argv, "display_name": "Python 3", "language": "python"}))
-    except OSError as error:
+        # the system frees the lock of a process that is gone: none is ever stale
+        lock = filelock.FileLock(path)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        with contextlib.suppress(OSError, ValueError):
+            who = (out / ".run").read_text("utf-8").strip()
+            raise ChapterError(
+                f"{out}: another run works here ({who}); wait for it, or choose another folder "
+                "with --out"
+            ) from None
         raise ChapterError(
-            f"{out}: cannot be written ({error.strerror}); choose another folder with --out"
+            f"{out}: another run works here; wait for it, or choose another folder with --out"
         ) from None
+    except OSError as error:
+        raise ChapterError(_unwritable(out, error)) from None
+    try:
+        sweep(out)
+        try:
+            for pattern in (".*.running.ipynb", ".*.part"):
+                for left in out.glob(pattern):
+                    left.unlink(missing_ok=True)
+            write(out / ".run", f"process {os.getpid()} on {socket.gethostname()}\n")
+        except OSError as error:
+            raise ChapterError(_unwritable(out, error)) from None
+        yield
+    finally:
+        lock.release()
+
+
+def _unwritable(out: Path, error: OSError) -> str:
+    return f"{out}: cannot be written ({error.strerror or error}); choose another with --out"
+
+
+def _path(folder: Path) -> str:
+    """Return PYTHONPATH with a folder before what is there; one of packages is found anyway."""
+    first = "" if folder.name in ("site-packages", "dist-packages") else str(folder)
+    return os.pathsep.join(filter(None, [first, os.environ.get("PYTHONPATH", "")]))
+
+
+def _kernel(root: Path, out: Path) -> None:
+    """Write this interpreter's kernel, which comes before any that is installed."""
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    # the checkout's own library, not the installed one
+    spec = {
+        "argv": argv,
+        "display_name": "Python 3",
+        "language": "python",
+        "env": {"PYTHONPATH": _path(chapters.library(root)), "MFLIB_ROOT": str(root)},
+    }
+    try:
+        write(out / ".jupyter" / "kernels" / "python3" / "kernel.json", json.dumps(spec))
+    except OSError as error:
+        raise ChapterError(_unwritable(out, error)) from None
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does; what is ignored stays so.
+
+    The first one counts: those that come while a run is being ended say nothing new.
+    """
+    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    before: dict[int, Any] = {}
+
+    def end(number: int, frame: Any) -> None:
+        for each in before:
+            signal.signal(each, lambda number, frame: None)
+        raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class _Work:
+    """What the threads of one run share."""
+
+    root: Path
+    out: Path
+    timeout: int | None
+    stopped: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    running: set[subprocess.Popen] = field(default_factory=set)
+
+    def start(self, order: str, partial: Path, said: Any) -> subprocess.Popen | None:
+        """Start a chapter's process, unless the run is over."""
+        paths = [str(self.out / ".jupyter"), os.environ.get("JUPYTER_PATH", "")]
+        environment = (
+            os.environ
+            | _ONE_THREAD
+            | {
+                "JUPYTER_PATH": os.pathsep.join(filter(None, paths)),
+                "PYTHONPATH": _path(Path(__file__).parents[2]),
+                "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+                MARK: str(partial),
+            }
+        )
+        with self.lock:
+            if self.stopped:
+                return None
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "mflib.book.execute", order],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                start_new_session=True,
+            )
+            self.running.add(process)
+        return process
+
+    def stop(self) -> None:
+        """End every process of the run, and whatever they started."""
+        with self.lock:
+            self.stopped = True
+            processes = list(self.running)
+        for process in processes:
+            with contextlib.suppress(OSError):
+                process.terminate()
+        end = time.monotonic() + 5
+        while any(p.poll() is None for p in processes) and time.monotonic() < end:
+            time.sleep(0.02)
+        for process in processes:
+            with contextlib.suppress(OSError):
+                process.kill()
+        sweep(self.out)
+        for left in self.out.glob(".*.running.ipynb"):
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def run(
@@ -84,6 +230,7 @@ def run(
     out: Path | None = None,
     jobs: int | None = None,
     force: bool = False,
+    timeout: int | None = TIMEOUT,
     report: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """Run chapters whose inputs changed, several at a time, one torch thread each.
@@ -102,112 +249,140 @@ def run(
         Processes at a time; default one a core.
     force : bool
         Run even what is fresh.
+    timeout : int or None
+        Seconds that one cell may take; None for no limit.
     report : callable
         Called with each result as it comes.
 
     Returns
     -------
     list of Result
-        In the order of completion.
+        In the order of completion. A chapter that cannot be read has failed; the others
+        run.
 
     Raises
     ------
     ChapterError
-        Before anything runs: unknown names, a notebook without a parameters cell, a
-        folder that cannot be written.
+        Before anything runs: an unknown chapter or parameter, a value of another type, a
+        folder that cannot be written, lies over sources, or holds another run.
     """
-    out = Path(out) if out else root / "_build" / "chapters"
-    chapters = discover(root, names)
-    shares = _select(chapters, given or {})
+    root = Path(root).resolve()
+    out = (Path(out) if out else root / "_build" / "chapters").resolve()
+    _refuse(root, out)
+    chosen, results = chapters.discover(root, names), []
     report = report or (lambda result: None)
-    _prepare(out)
-    results, todo = [], []
-    for chapter in chapters:
-        if not force and is_fresh(chapter, out, shares[chapter.name]):
-            results.append(Result(chapter.name, "fresh"))
-            report(results[-1])
-        else:
-            todo.append(chapter)
-    # the longest first, as far as is known
-    todo.sort(key=lambda c: -noted(out, c.name).get("seconds", 1e9))
-    running: set[subprocess.Popen] = set()
-    stop = threading.Event()
-    jobs = max(1, jobs or os.cpu_count() or 1)
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [
-            pool.submit(_run_one, c, shares[c.name], out, root, running, stop) for c in todo
-        ]
+
+    def tell(result: Result) -> None:
+        results.append(result)
+        report(result)
+
+    readable, unreadable = [], []
+    declared: dict[str, dict[str, chapters.Parameter]] = {}
+    for chapter in chosen:
         try:
-            for future in as_completed(futures):
-                results.append(future.result())
-                report(results[-1])
-        except BaseException:
-            stop.set()
-            for process in list(running):
-                process.kill()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            chapters.code_cells(chapter)
+            declared[chapter.name] = chapters.parameters(chapter) if given else {}
+            readable.append(chapter)
+        except ChapterError as error:
+            unreadable.append(Result(chapter.name, "failed", 0.0, str(error)))
+    shares = chapters.shares(declared, given or {})
+    work = _Work(root, out, timeout)
+    with _held(out), _signals():
+        for result in unreadable:
+            tell(result)
+        todo = []
+        for chapter in readable:
+            if not force and is_fresh(chapter, out, shares[chapter.name]):
+                tell(Result(chapter.name, "fresh"))
+            else:
+                todo.append(chapter)
+        if not todo:
+            return results
+        _kernel(root, out)
+        # the longest first, as far as is known
+        todo.sort(key=lambda c: -noted(out, c.name).get("seconds", 1e9))
+        with ThreadPoolExecutor(max(1, jobs or os.cpu_count() or 1)) as pool:
+            try:
+                futures = [pool.submit(_run_one, work, c, shares[c.name]) for c in todo]
+                for future in as_completed(futures):
+                    tell(future.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                work.stop()
+                pool.shutdown(wait=True)
+                raise
     return results
 
 
-def _run_one(
-    chapter: Chapter, given: dict[str, Any], out: Path, root: Path, running: set, stop
-) -> Result:
-    if stop.is_set():
-        return Result(chapter.name, "failed", 0.0, "interrupted")
-    mark, began = fingerprint(chapter, given), time.perf_counter()
-    target, failed = out / f"{chapter.name}.ipynb", out / f"{chapter.name}.failed.ipynb"
-    partial, note = out / f".{chapter.name}.running.ipynb", out / f"{chapter.name}.json"
-    paths = [str(out / ".jupyter"), os.environ.get("JUPYTER_PATH", "")]
-    environment = os.environ | _ONE_THREAD | {
-        "JUPYTER_PATH": os.pathsep.join(p for p in paths if p),
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
-    order = json.dumps([str(chapter.path), str(partial), given, str(root)])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mflib.book.runner", order], env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )
-    running.add(process)
-    _, errors = process.communicate()
-    running.discard(process)
-    seconds = time.perf_counter() - began
-    if process.returncode:
-        if partial.exists():
-            partial.replace(failed)
-        last = (errors.strip().splitlines() or ["no message"])[-1]
-        return Result(chapter.name, "failed", seconds, f"{last} (see {failed})")
-    note.unlink(missing_ok=True)
-    partial.replace(target)
-    failed.unlink(missing_ok=True)
-    write(note, json.dumps(
-        {"fingerprint": mark, "parameters": given, "seconds": round(seconds, 1)}))
-    return Result(chapter.name, "done", seconds)
-
-
-def _execute(order: str) -> int:
-    """Run one notebook in this process; the last line of stderr says what failed."""
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    source, target, given, root = json.loads(order)
+def _inspectable(partial: Path, failed: Path) -> str:
+    """Keep what a failed chapter wrote, where it can be read, and say where it lies."""
     try:
-        papermill.execute_notebook(
-            source, target, parameters=given, kernel_name="python3", progress_bar=False,
-            cwd=root, log_output=False,
-        )
-    except PapermillExecutionError as error:
-        name = Path(source).stem
-        # the injected cells shift the count: name the cell by its first line as well
-        first = next((s for s in error.source.splitlines() if s.strip()), "")
-        print(
-            f"chapter {name}, cell {error.cell_index} ({first.strip()[:60]!r}): "
-            f"{error.ename}: {error.evalue}".replace("\n", " "),
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+        chapters.load(partial)
+    except ChapterError:
+        # a full disk cut it short; the room is for the others
+        partial.unlink(missing_ok=True)
+        return ""
+    partial.replace(failed)
+    return f" (see {failed})"
 
 
-if __name__ == "__main__":
-    sys.exit(_execute(sys.argv[1]))
+def _run_one(work: _Work, chapter: Chapter, given: dict[str, Any]) -> Result:
+    """Run a chapter and let it count, or say why not."""
+    began = time.perf_counter()
+    target = work.out / f"{chapter.name}.ipynb"
+    failed = work.out / f"{chapter.name}.failed.ipynb"
+    partial = work.out / f".{chapter.name}.{os.getpid()}.running.ipynb"
+
+    def result(status: str, message: str = "") -> Result:
+        return Result(chapter.name, status, time.perf_counter() - began, message)
+
+    try:
+        mark = fingerprint(chapter, given)
+        order = json.dumps([str(chapter.path), str(partial), given, str(work.root), work.timeout])
+        with tempfile.TemporaryFile() as said:
+            process = work.start(order, partial, said)
+            if process is None:
+                return result("interrupted")
+            # its input stays open: the end of it would say that this process is gone
+            process.wait()
+            process.stdin.close()
+            with work.lock:
+                work.running.discard(process)
+            said.seek(0)
+            words = said.read().decode("utf-8", "replace").splitlines()
+        if process.returncode == 0:
+            wrong = flaw(partial, chapter, given)
+            if not wrong and fingerprint(chapter, given) != mark:
+                wrong = "its inputs changed while it ran; run it again"
+        else:
+            sweep(partial)
+            told = [line for line in words if line.startswith(SAYS)]
+            wrong = (
+                told[-1].removeprefix(SAYS)
+                if told
+                else (
+                    f"its process ended by itself (status {process.returncode}); most often the "
+                    "memory was too little (fewer processes with --jobs)"
+                )
+            )
+        if not wrong:
+            about = {
+                "fingerprint": mark,
+                "parameters": given,
+                "seconds": round(time.perf_counter() - began, 1),
+            }
+            keep(partial, target, about)
+            failed.unlink(missing_ok=True)
+            return result("done")
+        if work.stopped or wrong.endswith(": interrupted"):
+            partial.unlink(missing_ok=True)
+            return result("interrupted", f"chapter {chapter.name}, {wrong}")
+        kept = _inspectable(partial, failed)
+        return result("failed", f"chapter {chapter.name}, {wrong}{kept}")
+    except ChapterError as error:
+        return result("failed", str(error))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        reason = f"{error.strerror or error} ({error.filename or work.out})"
+        return result("failed", f"chapter {chapter.name}: {reason}")

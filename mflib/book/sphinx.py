@@ -7,11 +7,13 @@ never disagree with the code.
 
 from __future__ import annotations
 
-import html
+import json
+import os
 import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
@@ -19,11 +21,12 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
-from ..claims import card
-from . import chapters, coverage, reruns, runner
+from .. import provenance
+from ..claims import trials
+from . import chapters, executed, reruns, runner, tables
 from . import ledger as books
 
-__all__ = ["setup"]
+__all__ = ["portable", "setup"]
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +44,17 @@ def _execute(app: Sphinx) -> None:
             log.info("chapter %s: %s (%.0f s)", result.name, result.status, result.seconds)
 
     stale = [
-        c.name for c in chapters.discover(root)
-        if not chapters.is_fresh(c, root / "_build" / "chapters")
+        c.name
+        for c in chapters.discover(root)
+        if not executed.is_fresh(c, root / "_build" / "chapters")
     ]
-    results = runner.run(root, stale, report=report) if stale else []
-    failed = [r.message for r in results if r.status == "failed"]
+    try:
+        results = runner.run(root, stale, report=report) if stale else []
+    except chapters.ChapterError as error:
+        raise ExtensionError(str(error)) from None
+    except runner.Ended as ended:
+        raise SystemExit(128 + ended.args[0]) from None
+    failed = [r.message for r in results if r.status in ("failed", "interrupted")]
     if failed:
         raise ExtensionError("; ".join(failed))
 
@@ -54,13 +63,27 @@ def _substitute(app: Sphinx, docname: str, source: list[str]) -> None:
     """Give Sphinx the executed copy of a notebook."""
     if docname.startswith("notebooks/"):
         executed = _root(app) / "_build" / "chapters" / f"{Path(docname).name}.ipynb"
-        source[0] = executed.read_text("utf-8")
+        source[0] = _described(executed.read_text("utf-8"))
         app.env.note_dependency(str(executed))
+
+
+def _described(text: str) -> str:
+    """Give every figure its caption as the words that stand for the image."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        shown = cell["metadata"].get("mystnb", {})
+        if caption := shown.get("figure", {}).get("caption"):
+            shown.setdefault("image", {}).setdefault("alt", caption.replace("$", ""))
+    return json.dumps(notebook, ensure_ascii=False)
 
 
 def _outdated(app: Sphinx, env: Any, added: set, changed: set, removed: set) -> list[str]:
     """Read the prose pages, which may show claims, whenever anything else is read."""
     return [d for d in env.found_docs if d.startswith("book/")]
+
+
+def _raw(words: str) -> nodes.raw:
+    return nodes.raw("", tables.apart(words), format="html")
 
 
 class _Shown(nodes.General, nodes.Element):
@@ -86,7 +109,23 @@ class _RerunsDirective(Directive):
         app = self.state.document.settings.env.app
         path = _root(app) / self.arguments[0]
         app.env.note_dependency(str(path))
-        return [nodes.raw("", _reruns_html(reruns.read(path)), format="html")]
+        return [_raw(tables.again(reruns.read(path)))]
+
+
+class _TrialsDirective(Directive):
+    """A part of the committed record of trials: slope, mean, power or curves."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        app = self.state.document.settings.env.app
+        path = _root(app) / self.arguments[0]
+        app.env.note_dependency(str(path))
+        try:
+            table = tables.trial(trials.read(path), self.arguments[1])
+        except ValueError as error:
+            raise ExtensionError(str(error)) from None
+        return [_raw(table)]
 
 
 class _ClaimsDirective(Directive):
@@ -98,128 +137,11 @@ class _ClaimsDirective(Directive):
         return [_Shown(table="claims", paper=self.arguments[0])]
 
 
-def _ledger_html(claims: list[dict[str, Any]], waiting: list[dict[str, Any]], link: Any) -> str:
-    bodies = []
-    for paper, (measured, planned) in coverage.by_paper(claims, waiting).items():
-        rows = "".join(_ledger_row(claim, link(claim)) for claim in measured)
-        rows += "".join(_ledger_row(claim, None) for claim in planned)
-        bodies.append(
-            f'<tbody><tr class="mf-group"><th colspan="5">{html.escape(paper)}: '
-            f"{coverage.counted(measured, planned)} claims measured</th></tr>{rows}</tbody>"
-        )
-    return (
-        '<div class="mf-ledger tex2jax_process">'
-        f"<p><b>{coverage.counted(claims, waiting)}</b> claims measured; "
-        "the others are planned and shown as <i>not run</i>.</p>"
-        '<p><label>Show only rows with <input type="search" id="mf-filter" '
-        'placeholder="refuted, lu2020, rate ..."></label> <span id="mf-count"></span></p>'
-        "<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>"
-        '<th><span class="mf-pairs"><span>predicted</span><span>measured [99.9 %]</span></span>'
-        f"</th><th>controls</th></tr></thead>{''.join(bodies)}</table></div>"
-    )
-
-
-def _ledger_row(claim: dict[str, Any], address: str | None) -> str:
-    sign, word, colour = card.badge(claim)
-    checks = "".join(
-        f"<div>{card.mathematics(c['name'])}: "
-        f"<b>{card.mathematics(card.predicted(c))}</b></div>"
-        f"<div>{card.mathematics(card.measured(c))}</div>"
-        for c in claim["checks"]
-    )
-    controls = "".join(
-        f"<div>{'✓' if c['flipped'] else '✗'} {card.mathematics(c['name'])}</div>"
-        for c in claim["controls"]
-    )
-    name = html.escape(claim["id"])
-    if address:
-        name = f'<a href="{html.escape(address)}">{name}</a>'
-    return (
-        f'<tr class="mf-{colour}"><td data-label="verdict"><span class="mf-badge">'
-        f'{sign} {word}</span></td><td data-label="claim">{name}</td>'
-        f'<td data-label="statement">{card.mathematics(claim["statement"])}'
-        f'<div class="mf-where">{html.escape(claim["paper"])}, '
-        f"{card.mathematics(claim['where'])}; {html.escape(claim['kind'])}</div></td>"
-        f'<td data-label="predicted, and measured [99.9 %]"><div class="mf-pairs">'
-        f"{checks}</div></td>"
-        f'<td data-label="controls that flipped ✓">{controls or "–"}</td></tr>'
-    )
-
-
-def _verdicts_html(claims: list[dict[str, Any]]) -> str:
-    papers: dict[str, dict[str, int]] = {}
-    for claim in claims:
-        sign, word, _ = card.badge(claim)
-        counts = papers.setdefault(claim["paper"], {})
-        counts[f"{sign} {word}"] = counts.get(f"{sign} {word}", 0) + 1
-    words = sorted({word for counts in papers.values() for word in counts}, reverse=True)
-    head = "".join(f"<th>{w}</th>" for w in words)
-    body = "".join(
-        f"<tr><td>{html.escape(paper)}</td>"
-        + "".join(f"<td>{counts.get(w, 0)}</td>" for w in words) + "</tr>"
-        for paper, counts in papers.items())
-    return (
-        f'<div class="mf-verdicts"><table><thead><tr><th>paper</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _reruns_html(found: dict[str, Any]) -> str:
-    papers: dict[str, list[dict[str, Any]]] = {}
-    for claim in found["claims"]:
-        papers.setdefault(claim["paper"], []).append(claim)
-    body, told = "", []
-    for paper, claims in papers.items():
-        verdicts = sum(v is not None for claim in claims for v in claim["verdicts"])
-        body += (
-            f"<tr><td>{html.escape(paper)}</td><td>{len(claims)}</td><td>{verdicts}</td>"
-            f"<td>{sum(map(reruns.differing, claims))}</td>"
-            f"<td>{sum(bool(claim['stuck']) for claim in claims)}</td></tr>")
-        told += [
-            f"<li>{html.escape(claim['id'])}"
-            + (" (an open question)" if claim["expected"] is None else "")
-            + f": {html.escape(reruns.counted(claim))}"
-            + "".join(f"; did not flip: {card.mathematics(name)}" for name in claim["stuck"])
-            + "</li>"
-            for claim in claims
-            if claim["expected"] is None or reruns.differing(claim) or claim["stuck"]
-        ]
-    runs = "; ".join(
-        (", ".join(f"{k} {v}" for k, v in run["parameters"].items()) or "as committed")
-        + f" ({run['seconds'] / 60:.0f} minutes of one core)" for run in found["runs"])
-    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
-    return (
-        '<div class="mf-verdicts tex2jax_process"><table><thead><tr><th>paper</th><th>claims</th>'
-        "<th>verdicts</th><th>that differ</th><th>claims with a control that did not flip</th>"
-        f"</tr></thead><tbody>{body}</tbody></table>"
-        f"<ul>{''.join(told)}</ul>"
-        f'<p class="mf-where">Runs: {html.escape(runs)}. Commit '
-        f"{html.escape(str(found['commit'])[:12])}; {html.escape(versions)}.</p></div>"
-    )
-
-
-def _claims_html(claims: list[dict[str, Any]], link: Any, title: Any) -> str:
-    rows, chapter = [], None
-    for claim in claims:
-        if claim["notebook"] != chapter:
-            chapter = claim["notebook"]
-            rows.append(
-                f'<tr><th colspan="2"><a href="{link(claim).split("#")[0]}">'
-                f"{html.escape(title(chapter))}</a></th></tr>")
-        sign, word, colour = card.badge(claim)
-        rows.append(
-            f'<tr class="mf-{colour}"><td><a href="{link(claim)}">{html.escape(claim["id"])}</a>'
-            f'<div class="mf-badge">{sign} {word}</div></td>'
-            f"<td>{card.mathematics(claim['statement'])}"
-            f'<div class="mf-where">{card.mathematics(claim["where"])}</div></td></tr>')
-    return (
-        '<div class="mf-claims tex2jax_process"><table><tbody>'
-        f"{''.join(rows)}</tbody></table></div>"
-    )
-
-
 def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Replace placeholders by tables, now that pages have addresses."""
+    for node in list(doctree.findall(nodes.raw)):
+        if "mf-card" in node.astext():
+            node.replace_self(_raw(node.astext()))
     shown = list(doctree.findall(_Shown))
     if not shown:
         return
@@ -231,7 +153,7 @@ def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
     def link(claim: dict[str, Any]) -> str:
         page = app.builder.get_relative_uri(docname, name(claim))
-        return f"{page}#claim-{claim['id'].lower()}"
+        return f"{page}#claim-{quote(claim['id'].lower())}"
 
     book = books.ledger(_root(app))
     claims, waiting = book["claims"], book["planned"]
@@ -239,12 +161,64 @@ def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for node in shown:
         if node["table"] == "claims":
             mine = [claim for claim in claims if claim["paper"] == node["paper"]]
-            table = _claims_html(mine, link, lambda c: app.env.titles[f"notebooks/{c}"].astext())
+            table = tables.claims(mine, link, lambda c: app.env.titles[f"notebooks/{c}"].astext())
         elif node["table"] == "ledger":
-            table = _ledger_html(claims, waiting, link)
+            table = tables.ledger(claims, waiting, link)
         else:
-            table = _verdicts_html([*claims, *waiting])
-        node.replace_self(nodes.raw("", table, format="html"))
+            table = tables.verdicts([*claims, *waiting])
+        node.replace_self(_raw(table))
+
+
+def portable(notebook: str, source: str) -> str:
+    """Return a notebook that says, where mflib is missing, what to install; once.
+
+    Parameters
+    ----------
+    notebook : str
+        The text of an ``.ipynb`` file.
+    source : str
+        What pip is to install.
+    """
+    data = json.loads(notebook)
+    words = [
+        "try:\n",
+        "    import mflib\n",
+        "except ModuleNotFoundError:\n",
+        "    raise SystemExit(\n",
+        '        "This chapter needs the library of its book. Run in a cell\\n\\n"\n',
+        f"        {f'    %pip install {source}'!r}\n",
+        '        "\\n\\nand then the chapter from its first cell."\n',
+        "    ) from None",
+    ]
+    cell = {
+        "cell_type": "code",
+        "id": "needs-mflib",
+        "metadata": {"tags": ["hide-cell"]},
+        "source": words,
+        "outputs": [],
+        "execution_count": None,
+    }
+    if not any(c.get("id") == cell["id"] for c in data["cells"]):
+        data["cells"].insert(0, cell)
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def _source(root: Path) -> str:
+    """Return what pip installs the library from: the public repository where one is known."""
+    server, name = (os.environ.get(f"GITHUB_{word}") for word in ("SERVER_URL", "REPOSITORY"))
+    if server and name:
+        return f"git+{server}/{name}"
+    origin = provenance.git(root, "remote", "get-url", "origin") or ""
+    return f"git+{origin}" if origin.startswith("https://") else "FOLDER_OF_THE_BOOK"
+
+
+def _downloads(app: Sphinx, error: Exception | None) -> None:
+    """Let the chapters that a reader downloads say what they need."""
+    if error or app.builder.format != "html":
+        return
+    for path in (Path(app.outdir) / "_sources" / "notebooks").glob("*.ipynb*"):
+        made = portable(path.read_text("utf-8"), _source(_root(app)))
+        provenance.write(path, made)
 
 
 def _mathjax(app: Sphinx, error: Exception | None) -> None:
@@ -263,7 +237,8 @@ def _mathjax(app: Sphinx, error: Exception | None) -> None:
 def _without_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
     """Leave out the scripts for live kernels, which would be asked of another host."""
     context["script_files"] = [
-        script for script in context.get("script_files", ())
+        script
+        for script in context.get("script_files", ())
         if "thebe" not in (str(script) + str(getattr(script, "attributes", ""))).lower()
     ]
 
@@ -275,6 +250,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("verdicts", _VerdictsDirective)
     app.add_directive("claims", _ClaimsDirective)
     app.add_directive("reruns", _RerunsDirective)
+    app.add_directive("trials", _TrialsDirective)
     app.set_html_assets_policy("always")
     app.connect("builder-inited", _execute)
     app.connect("source-read", _substitute)
@@ -282,4 +258,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-resolved", _fill)
     app.connect("html-page-context", _without_thebe, priority=900)
     app.connect("build-finished", _mathjax)
+    app.connect("build-finished", _downloads)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

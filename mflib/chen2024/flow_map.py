@@ -5,8 +5,8 @@ r"""The derivative of the training flow's map, and the density ratio read off it
     \log\frac{d\tau_t}{d\tau_0}(\omega_t) = \tfrac12|\omega_t|^2 - \tfrac12|\omega_0|^2
         - \log\Big|\det\frac{\partial\omega_t}{\partial\omega_0}\Big|.
 
-The derivative comes from forward differentiation of the flow's own steps: beside a
-tracked particle stand massless copies of it, one a coordinate, and each carries the
+The derivative comes from forward differentiation of the flow's own steps: beside each
+chosen particle stand massless copies of it, one a coordinate, and each carries the
 tangent of its coordinate along. No second derivative of the loss is written down here,
 so this route is independent of the ratio that :mod:`mflib.chen2024.training` carries.
 """
@@ -20,14 +20,15 @@ from torch import Tensor
 
 from ..arguments import require_positive_int
 from ..kl import log_ratio_of_map
-from .cloud import Cloud
-from .training import CarriedFlow
+from .training import Particles, TrainingFlow
 
-__all__ = ["Tracked"]
+__all__ = ["FlowMap"]
 
 
-def _copies(points: Tensor) -> tuple[Tensor, Tensor]:
+def _copies(points: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """Return k copies of points (..., P, k) and their tangents, each (..., kP, k)."""
+    if points is None:
+        return None, None
     *batch, many, k = points.shape
     eye = torch.eye(k, dtype=points.dtype).repeat_interleave(many, 0)
     copies = points.unsqueeze(-3).expand(*batch, k, many, k).flatten(-3, -2)
@@ -39,52 +40,56 @@ def _derivative(tangents: Tensor, k: int) -> Tensor:
     return tangents.unflatten(-2, (k, -1)).movedim(-3, -1)
 
 
-def _parts(cloud: Cloud) -> tuple[Tensor, ...]:
-    return tuple(v for v in vars(cloud).values() if v is not None)
+def _tensors(particles: Particles) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(particles).items() if value is not None}
+
+
+def _particles(tensors: dict[str, Tensor]) -> Particles:
+    return Particles(**({"theta": None} | tensors))
 
 
 @dataclass(frozen=True)
-class Tracked:
+class FlowMap:
     r"""A training run that differentiates the paths of some of its particles.
 
     Make it with :meth:`begin`; every :meth:`step` returns the next one.
 
     Attributes
     ----------
-    flow : CarriedFlow
+    flow : TrainingFlow
         The flow.
-    cloud : Cloud
+    particles : Particles
         The particles with mass.
-    origin : Cloud
-        The tracked particles at time 0.
-    copies, tangents : Cloud
+    origin : Particles
+        The differentiated particles at time 0.
+    copies, tangents : Particles
         Their copies, k of each, and the derivatives by one coordinate of the start.
     """
 
-    flow: CarriedFlow
-    cloud: Cloud
-    origin: Cloud
-    copies: Cloud
-    tangents: Cloud
+    flow: TrainingFlow
+    particles: Particles
+    origin: Particles
+    copies: Particles
+    tangents: Particles
 
     @classmethod
     def begin(
-        cls, flow: CarriedFlow, cloud: Cloud, predictor: int, encoder: int = 0
-    ) -> Tracked:
-        r"""Track the first `predictor` heads, and the first `encoder` of each layer.
+        cls, flow: TrainingFlow, particles: Particles, encoder: int, predictor: int
+    ) -> FlowMap:
+        r"""Differentiate the first `encoder` particles of each layer and `predictor` heads.
 
         Parameters
         ----------
-        flow : CarriedFlow
+        flow : TrainingFlow
             The flow.
-        cloud : Cloud
+        particles : Particles
             The particles at time 0.
-        predictor, encoder : int
-            How many to track; `encoder` is 0 when the encoder is frozen.
+        encoder, predictor : int
+            How many paths to differentiate; `encoder` is 0 when the encoder is frozen.
 
         Returns
         -------
-        Tracked
+        FlowMap
 
         Raises
         ------
@@ -92,49 +97,45 @@ class Tracked:
             If there are fewer particles.
         """
         require_positive_int("predictor", predictor)
-        if predictor > cloud.omega.shape[-2]:
-            raise ValueError(f"predictor: only {cloud.omega.shape[-2]} particles exist")
-        if cloud.theta is not None and not 1 <= encoder <= cloud.theta.shape[-2]:
+        if predictor > particles.omega.shape[-2]:
+            raise ValueError(f"predictor: only {particles.omega.shape[-2]} particles exist")
+        most = 0 if particles.theta is None else particles.theta.shape[-2]
+        if not min(1, most) <= encoder <= most:
             raise ValueError(
-                f"encoder: track between 1 and {cloud.theta.shape[-2]} particles a "
-                f"layer, got {encoder}"
+                f"encoder: differentiate {min(1, most)} to {most} particles a layer, "
+                f"got {encoder!r}"
             )
-        start = Cloud.start(cloud.omega, cloud.theta)
-        origin = start.particles(slice(predictor), slice(encoder))
-        pairs = [_copies(v) for v in (origin.omega, origin.theta) if v is not None]
-        copies, tangents = (Cloud.start(*parts) for parts in zip(*pairs, strict=True))
+        start = Particles.start(particles.theta, particles.omega)
+        origin = start.first(encoder, predictor)
+        pairs = zip(_copies(origin.theta), _copies(origin.omega), strict=True)
+        copies, tangents = (Particles.start(*pair) for pair in pairs)
         return cls(flow, start, origin, copies, tangents)
 
-    def step(self, h: Tensor | float) -> Tracked:
+    def step(self, h: Tensor | float) -> FlowMap:
         """Advance by one Runge-Kutta step, and the derivatives with it."""
-        cloud, fields = self.flow.stages(self.cloud, h)
+        particles, fields = self.flow.stages(self.particles, h)
         copies, tangents = torch.func.jvp(
-            lambda *parts: _parts(self.flow.carry(Cloud(*parts), h, fields)),
-            _parts(self.copies), _parts(self.tangents),
+            lambda parts: _tensors(self.flow.carry(_particles(parts), h, fields)),
+            (_tensors(self.copies),),
+            (_tensors(self.tangents),),
         )
         return replace(
-            self, cloud=cloud, copies=Cloud(*copies), tangents=Cloud(*tangents)
+            self, particles=particles, copies=_particles(copies), tangents=_particles(tangents)
         )
 
-    def advance(self, time: Tensor | float, steps: int) -> Tracked:
+    def advance(self, time: Tensor | float, steps: int) -> FlowMap:
         """Advance by `steps` equal steps over a training time; no stability check."""
-        tracked = self
+        require_positive_int("steps", steps)
+        now, h = self, torch.as_tensor(time, dtype=torch.float64) / steps
         for _ in range(steps):
-            tracked = tracked.step(torch.as_tensor(time, dtype=torch.float64) / steps)
-        return tracked
+            now = now.step(h)
+        return now
 
     @property
-    def points(self) -> Cloud:
-        """The tracked particles now, with their carried ratios."""
-        heads = slice(self.origin.omega.shape[-2])
-        if self.origin.theta is None:
-            return self.cloud.particles(heads)
-        return self.cloud.particles(heads, slice(self.origin.theta.shape[-2]))
-
-    @property
-    def jacobian_predictor(self) -> Tensor:
-        r""":math:`\partial\omega_t/\partial\omega_0`, shape (..., P, k, k)."""
-        return _derivative(self.tangents.omega, self.origin.omega.shape[-1])
+    def points(self) -> Particles:
+        """The differentiated particles now, with their carried ratios."""
+        theta, omega = self.origin.theta, self.origin.omega
+        return self.particles.first(0 if theta is None else theta.shape[-2], omega.shape[-2])
 
     @property
     def jacobian_encoder(self) -> Tensor:
@@ -142,18 +143,19 @@ class Tracked:
         return _derivative(self.tangents.theta, self.origin.theta.shape[-1])
 
     @property
-    def determinant_predictor(self) -> Tensor:
-        """The predictor's log-density ratio by the determinant, shape (..., P)."""
-        return log_ratio_of_map(
-            self.origin.omega, self.points.omega, self.jacobian_predictor
-        )
+    def jacobian_predictor(self) -> Tensor:
+        r""":math:`\partial\omega_t/\partial\omega_0`, shape (..., P, k, k)."""
+        return _derivative(self.tangents.omega, self.origin.omega.shape[-1])
 
     @property
     def determinant_encoder(self) -> Tensor:
         """The encoder's log-density ratio by the determinant, shape (..., L, Q)."""
-        return log_ratio_of_map(
-            self.origin.theta, self.points.theta, self.jacobian_encoder
-        )
+        return log_ratio_of_map(self.origin.theta, self.points.theta, self.jacobian_encoder)
+
+    @property
+    def determinant_predictor(self) -> Tensor:
+        """The predictor's log-density ratio by the determinant, shape (..., P)."""
+        return log_ratio_of_map(self.origin.omega, self.points.omega, self.jacobian_predictor)
 
     @property
     def score_predictor(self) -> Tensor:

@@ -17,15 +17,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_masses,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..rademacher import ball_supremum, random_signs
 
 __all__ = [
     "Interpolant",
+    "Trial",
     "gaussian_mixture_kl",
     "interpolation_trial",
     "least_kl_interpolant",
@@ -35,7 +45,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Interpolant:
-    r"""The minimiser, on the particles.
+    r"""The measure of least divergence among those that fit the data, on the particles.
 
     Attributes
     ----------
@@ -67,7 +77,7 @@ def least_kl_interpolant(
     iterations: int = 50,
     tolerance: float = 1e-12,
 ) -> Interpolant:
-    r"""Solve the dual by damped Newton steps.
+    r"""Return the measure of least divergence that fits the data, by damped Newton steps.
 
     Parameters
     ----------
@@ -94,8 +104,11 @@ def least_kl_interpolant(
     """
     require_tensor("features", features, 2)
     require_tensor("y", y, 1, last=features.shape[-2])
-    if not (math.isfinite(beta) and beta > 0):
-        raise ValueError(f"beta: expected a positive scale, got {beta!r}")
+    require_alike(features=features, y=y)
+    require_broadcast(features=features.shape[:-2], y=y.shape[:-1])
+    require_number("beta", beta, above=0)
+    require_positive_int("iterations", iterations)
+    require_number("tolerance", tolerance, least=0)
     count = features.shape[-1]
     target = y / beta
 
@@ -122,6 +135,8 @@ def least_kl_interpolant(
     size = target.abs().amax(-1).clamp_min(1e-300)
     c = solve(features @ features.mT / count, target)
     s, q, dual = state(c)
+    # a batch of problems takes its steps together, each with its own step length; the
+    # library's solvers take one problem at a time
     for _ in range(iterations):
         mean = (features @ (q * s)[..., None])[..., 0]
         gap = target - mean
@@ -148,9 +163,7 @@ def least_kl_interpolant(
         )
     even = torch.full_like(q, 1.0 / count)
     entropy = relative_entropy(q * count - 1.0, even)
-    return Interpolant(
-        entropy + 0.5 * (q * s**2).sum(-1), dual, q * s, gap.abs().amax(-1) / size
-    )
+    return Interpolant(entropy + 0.5 * (q * s**2).sum(-1), dual, q * s, gap.abs().amax(-1) / size)
 
 
 def relative_entropy(u: Tensor, mass: Tensor) -> Tensor:
@@ -158,7 +171,24 @@ def relative_entropy(u: Tensor, mass: Tensor) -> Tensor:
 
     With :math:`u = d\tau/d\tau_0 - 1` this is the KL divergence; the term -u, of mean
     zero, keeps the digits that the plain formula loses.
+
+    Parameters
+    ----------
+    u : Tensor
+        Values, at least -1, shape (..., N).
+    mass : Tensor
+        Masses of the points under :math:`\tau_0`, shape (..., N).
+
+    Returns
+    -------
+    Tensor
+        Shape (...).
     """
+    require_tensor("u", u, 1)
+    require_tensor("mass", mass, 1, last=u.shape[-1])
+    require_broadcast(u=u.shape[:-1], mass=mass.shape[:-1])
+    if (u < -1.0).any():
+        raise ValueError("u: lies below -1, where no density ratio does")
     series = u**2 * (0.5 + u * (-1 / 6 + u * (1 / 12 + u * (-1 / 20 + u / 30))))
     plain = torch.special.xlog1py(1 + u, u) - u
     return (mass * torch.where(u.abs() < 1e-3, series, plain)).sum(-1)
@@ -171,7 +201,7 @@ def gaussian_mixture_kl(
     beta: Tensor,
     nodes: int = 20_001,
 ) -> Tensor:
-    r"""Return the divergence of the mixture with a teacher from the initial law.
+    r"""Return the KL divergence from the initial law of its mixture with a teacher's law.
 
     .. math::
 
@@ -206,15 +236,38 @@ def gaussian_mixture_kl(
     require_tensor("beta", beta, 1)
     if (beta < 1).any():
         raise ValueError("beta: the mixture needs scales of at least 1")
-    if (chance < 0).any() or abs(float(chance.sum()) - 1) > 1e-12:
-        raise ValueError("chance: probabilities must be >= 0 and sum to 1")
+    require_masses("chance", chance, len(mean))
+    require_positive_int("nodes", nodes)
     a = torch.linspace(-40.0, 40.0, nodes, dtype=torch.float64)
     s = torch.as_tensor(deviation, dtype=a.dtype).expand_as(mean)[:, None]
+    if not (torch.isfinite(s).all() and (s > 0).all()):
+        raise ValueError(f"deviation: expected positive deviations, got {deviation}")
     log_ratio = 0.5 * a**2 - 0.5 * ((a - mean[:, None]) / s) ** 2 - s.log()
     u = torch.expm1(log_ratio.clamp(max=700.0))
     mass = torch.exp(-0.5 * a**2) / math.sqrt(2 * math.pi) * (a[1] - a[0])
     each = torch.stack([relative_entropy(u / b, mass) for b in beta])
     return (each * chance).sum(-1)
+
+
+class Trial(NamedTuple):
+    r"""Errors and complexities of :func:`interpolation_trial`, each of shape (sizes,).
+
+    Attributes
+    ----------
+    error : Tensor
+        Mean test error :math:`E|f-y|`.
+    complexity : Tensor
+        Rademacher complexity of the ball.
+    share : Tensor
+        KL of the interpolant over the radius of the ball.
+    capped : Tensor
+        Mean of :math:`\min(1, |f-y|/\gamma)`.
+    """
+
+    error: Tensor
+    complexity: Tensor
+    share: Tensor
+    capped: Tensor
 
 
 def interpolation_trial(
@@ -226,7 +279,7 @@ def interpolation_trial(
     generator: torch.Generator,
     cap: float = 1.0,
     draws: int = 4,
-) -> Tensor:
+) -> Trial:
     r"""Fit the first n points for every n, test on the rest, and compute the bound.
 
     Parameters
@@ -248,19 +301,23 @@ def interpolation_trial(
 
     Returns
     -------
-    Tensor
-        Shape (sizes, 4): mean test error :math:`E|f-y|`; Rademacher complexity of the
-        ball; KL of the interpolant over the radius; mean of
-        :math:`\min(1, |f-y|/\gamma)`.
+    Trial
+        A value for every size.
 
     Raises
     ------
     ValueError
         If no test point is left or `cap` is not positive.
     """
-    if not cap > 0:
-        raise ValueError(f"cap: expected a positive level, got {cap!r}")
-    last = max(sizes)
+    require_number("cap", cap, above=0)
+    require_tensor("features", features, 2)
+    require_tensor("y", y, 1, last=len(features))
+    for name, value, ndim in (("features", features, 2), ("y", y, 1)):
+        if value.ndim != ndim:
+            raise ValueError(f"{name}: expected no batch, got shape {tuple(value.shape)}")
+    for n in require_instance("sizes", sizes, list):
+        require_positive_int("sizes", n)
+    last = max(sizes, default=len(features))
     if last >= len(features):
         raise ValueError(f"sizes: {last} of {len(features)} points leave none to test")
     rows = []
@@ -270,5 +327,5 @@ def interpolation_trial(
         noise = random_signs(n, draws, generator) @ features[:n] / n
         complexity = beta * ball_supremum(noise.square(), radius).dual.mean()
         capped = (miss / cap).clamp(max=1.0).mean()
-        rows.append(torch.stack([miss.mean(), complexity, fit.kl / radius, capped]))
-    return torch.stack(rows)
+        rows.append((miss.mean(), complexity, fit.kl / radius, capped))
+    return Trial(*map(torch.stack, zip(*rows, strict=True)))

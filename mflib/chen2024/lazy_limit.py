@@ -1,8 +1,8 @@
 r"""The training flow of chen2024 in the limit of a large output scale.
 
-With :math:`r = \beta^2 t/n` and a symmetrised start, the first order in
-:math:`1/\beta` is linear: :math:`b_r = -e^{-rG_2}y`, and the carried log-density
-ratios are
+In the time :math:`r = \beta^2 t/n` and from a symmetrised start the dynamics are linear
+to first order in :math:`1/\beta`: the residual is :math:`b_r = -e^{-rG_2}y`, and the
+log-density ratio of a predictor particle at :math:`r = R` obeys
 
 .. math::
 
@@ -11,8 +11,9 @@ ratios are
     \mathcal L = \Delta - \omega\cdot\nabla .
 
 Hence :math:`\beta^2 KL(\tau_T\|\tau_0) \to \frac12 E_{\tau_0}[(\mathcal L\phi)^2]` with
-:math:`\phi=\sum_i c_i h(x_i,\cdot)`. The encoder feels :math:`p = O(1/\beta)` only, so
-:math:`KL(\nu)` is of order :math:`\alpha^2\beta^{-4}`, with a constant found likewise.
+:math:`\phi=\sum_i c_i h(x_i,\cdot)`. The encoder moves by the adjoint p, which is of order
+:math:`1/\beta`, so that :math:`KL(\nu)` is of order :math:`\alpha^2\beta^{-4}`, with a
+constant found in the same way.
 """
 
 from __future__ import annotations
@@ -23,10 +24,16 @@ import torch
 from torch import Tensor
 
 from ..activations import Activation
-from ..arguments import require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_number,
+    require_symmetric,
+    require_tensor,
+)
 from ..blocks import NeuronBlock
 from ..gram import neuron_gram
-from ..kernels import gaussian_plane, population_gram
+from ..kernels import gaussian_plane, population_gram, resolving_nodes
 from .ornstein_uhlenbeck import neuron_generator
 
 __all__ = [
@@ -38,7 +45,7 @@ __all__ = [
 
 
 def _decay(values: Tensor, horizon: float) -> Tensor:
-    """(1 - exp(-R values)) / values, also at 0."""
+    """Return (1 - exp(-R values)) / values, which is R at 0."""
     small = values.abs() < 1e-14
     safe = torch.where(small, torch.ones_like(values), values)
     return torch.where(
@@ -46,8 +53,21 @@ def _decay(values: Tensor, horizon: float) -> Tensor:
     )
 
 
+def _regular(name: str, values: Tensor) -> None:
+    if not (values[..., 0] > 1e-14 * values[..., -1]).all():
+        raise ValueError(
+            f"{name}: the Gram matrix is singular to rounding; drop repeated inputs, or take "
+            "more particles"
+        )
+
+
+def _horizon(horizon: float) -> None:
+    if horizon != math.inf:
+        require_number("horizon", horizon, above=0)
+
+
 def displacement_coefficients(gram: Tensor, y: Tensor, horizon: float) -> Tensor:
-    r"""Return :math:`c = G^{-1}(I - e^{-RG})\,y`, the integral of minus the residual.
+    r"""Return :math:`c = G^{-1}(I - e^{-RG})\,y`, minus the integral of the residual to time R.
 
     Parameters
     ----------
@@ -66,24 +86,42 @@ def displacement_coefficients(gram: Tensor, y: Tensor, horizon: float) -> Tensor
     Raises
     ------
     TypeError, ValueError
-        If an argument is malformed or the horizon is not positive.
+        If an argument is malformed, the horizon is not positive, or it is infinite and the
+        matrix singular.
     """
     require_tensor("gram", gram, 2, last=require_tensor("y", y, 1).shape[-1])
-    if not horizon > 0:
-        raise ValueError(f"horizon: expected a positive number, got {horizon!r}")
+    _horizon(horizon)
+    require_symmetric("gram", gram)
+    require_alike(gram=gram, y=y)
+    require_broadcast(gram=gram.shape[:-2], y=y.shape[:-1])
     values, vectors = torch.linalg.eigh(gram)
+    if math.isinf(horizon):
+        _regular("gram", values)
     inner = (vectors.mT @ y.unsqueeze(-1)).squeeze(-1)
     factor = 1.0 / values if math.isinf(horizon) else _decay(values, horizon)
     return (vectors @ (factor * inner).unsqueeze(-1)).squeeze(-1)
 
 
-def _predictor(x: Tensor, sigma: str | Activation) -> tuple[NeuronBlock, Tensor]:
-    require_tensor("x", x, 2)
-    return NeuronBlock(x.shape[-1], sigma, out=1), torch.ones_like(x[..., :1])
+def _predictor(
+    x: Tensor, y: Tensor, horizon: float, sigma: str | Activation, **particles: Tensor
+) -> tuple[NeuronBlock, Tensor]:
+    d = require_tensor("x", x, 2).shape[-1]
+    require_tensor("y", y, 1, last=x.shape[-2])
+    _horizon(horizon)
+    block, given = NeuronBlock(d, sigma, out=1), {"x": x.shape[:-2], "y": y.shape[:-1]}
+    for name, value in particles.items():
+        ndim, k = (2, d + 2) if name == "omega" else (3, 2 * d + 1)
+        given[name] = require_tensor(name, value, ndim, last=k).shape[:-ndim]
+    require_alike(x=x, y=y, **particles)
+    require_broadcast(**given)
+    return block, torch.ones_like(x[..., :1])
 
 
 def predictor_constant(
-    x: Tensor, y: Tensor, omega: Tensor, horizon: float,
+    omega: Tensor,
+    x: Tensor,
+    y: Tensor,
+    horizon: float,
     sigma: str | Activation = "tanh",
 ) -> Tensor:
     r"""Return the limit of :math:`\beta^2 KL(\tau_T\|\tau_0)` at large scale.
@@ -94,10 +132,10 @@ def predictor_constant(
 
     Parameters
     ----------
-    x, y : Tensor
-        Inputs (..., n, d) and labels (..., n).
     omega : Tensor
         Symmetrised initial particles, shape (..., K, d+2), mass 1/K each.
+    x, y : Tensor
+        Inputs (..., n, d) and labels (..., n).
     horizon : float
         The rescaled time R.
     sigma : str or Activation
@@ -113,14 +151,18 @@ def predictor_constant(
     TypeError, ValueError
         If an argument is malformed.
     """
-    block, ones = _predictor(x, sigma)
+    block, ones = _predictor(x, y, horizon, sigma, omega=omega)
     c = displacement_coefficients(neuron_gram(block, x, omega, ones), y, horizon)
     values = neuron_generator(block, x, omega) * omega[..., 0].unsqueeze(-2)
     return 0.5 * (c.unsqueeze(-2) @ values).square().mean((-1, -2))
 
 
 def encoder_constant(
-    x: Tensor, y: Tensor, omega: Tensor, theta: Tensor, horizon: float,
+    theta: Tensor,
+    omega: Tensor,
+    x: Tensor,
+    y: Tensor,
+    horizon: float,
     sigma: str | Activation = "tanh",
 ) -> Tensor:
     r"""Return the limit of :math:`\beta^4\alpha^{-2} KL(\nu_T\|\nu_0)`.
@@ -136,10 +178,10 @@ def encoder_constant(
 
     Parameters
     ----------
+    theta, omega : Tensor
+        Symmetrised initial particles, shapes (..., L, M, 2d+1) and (..., K, d+2).
     x, y : Tensor
         Inputs (..., n, d) and labels (..., n).
-    omega, theta : Tensor
-        Symmetrised initial particles, shapes (..., K, d+2) and (..., L, M, 2d+1).
     horizon : float
         The rescaled time R.
     sigma : str or Activation
@@ -155,8 +197,10 @@ def encoder_constant(
     TypeError, ValueError
         If an argument is malformed.
     """
-    block, ones = _predictor(x, sigma)
+    block, ones = _predictor(x, y, horizon, sigma, theta=theta, omega=omega)
+    encoder = NeuronBlock(x.shape[-1], sigma)
     values, vectors = torch.linalg.eigh(neuron_gram(block, x, omega, ones))
+    _regular("x", values)
     inner = (vectors.mT @ y.unsqueeze(-1)).squeeze(-1)
     # K_ab = integral of exp(-l_a r) (1 - exp(-l_b r)) / l_b
     pair = _decay(values.unsqueeze(-1) + values.unsqueeze(-2), horizon)
@@ -177,7 +221,6 @@ def encoder_constant(
         "...ia,...a,...ab,...b,...jb->...ij", vectors, inner, overlap, inner, vectors
     )
     q = torch.einsum("...ij,...ijd->...id", moment, h).unsqueeze(-3)
-    encoder = NeuronBlock(x.shape[-1], sigma)
     z = x.unsqueeze(-3)
     u, _, _ = encoder.split(theta)
     total = ((q @ u.mT) * neuron_generator(encoder, z, theta)).sum(-2)
@@ -185,21 +228,26 @@ def encoder_constant(
 
 
 def predictor_constant_population(
-    x: Tensor, y: Tensor, horizon: float, sigma: str | Activation = "tanh",
-    nodes: int = 121,
+    x: Tensor,
+    y: Tensor,
+    horizon: float,
+    sigma: str | Activation = "tanh",
+    nodes: int | None = None,
 ) -> Tensor:
     r"""Return :func:`predictor_constant` at infinite width, by quadrature.
 
-    Arguments as there, with the law :math:`\tau_0 = N(0, I)` in place of particles;
-    `nodes` quadrature nodes an axis. Returns shape (...).
+    Arguments as there, with the law :math:`\tau_0 = N(0, I)` in place of particles and
+    `nodes` as in :func:`mflib.kernels.population_gram`. Returns shape (...).
     """
-    block, _ = _predictor(x, sigma)
+    block, _ = _predictor(x, y, horizon, sigma)
+    sigma = block.sigma
+    nodes = resolving_nodes((sigma.f, sigma.d2f, lambda z: z * sigma.df(z)), x, nodes)
     c = displacement_coefficients(population_gram(x, sigma, nodes), y, horizon)
     ci, cj, mass = gaussian_plane(x, nodes=nodes)
     size = (1.0 + x.square().sum(-1))[..., None]
 
     def profile(z: Tensor, scale: Tensor) -> Tensor:
-        return scale * block.sigma.d2f(z) - block.sigma.f(z) - z * block.sigma.df(z)
+        return scale * sigma.d2f(z) - sigma.f(z) - z * sigma.df(z)
 
     left, right = profile(ci, size.unsqueeze(-1)), profile(cj, size.unsqueeze(-2))
     gram = (left * right) @ mass

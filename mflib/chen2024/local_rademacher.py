@@ -19,22 +19,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import brentq, minimize
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import (
+    require_alike,
+    require_callable,
+    require_number,
+    require_positive_int,
+    require_symmetric,
+    require_tensor,
+)
 from ..rademacher import random_signs
+from .interpolant import least_kl_interpolant
 
 __all__ = [
+    "Enclosure",
     "KernelBall",
+    "LocalTrial",
     "fixed_point",
     "kl_supremum",
     "local_trial",
     "spectral_formula",
     "worst_interpolant",
 ]
+
+
+def _matrix(name: str, value: Tensor) -> Tensor:
+    if value.ndim != 2:
+        raise ValueError(f"{name}: expected one matrix, got shape {tuple(value.shape)}")
+    return value
 
 
 class KernelBall:
@@ -74,15 +92,16 @@ class KernelBall:
     def __init__(
         self, kernel: Tensor, y: Tensor, size: float, signs: Tensor, nodes: int = 400
     ) -> None:
-        require_tensor("kernel", kernel, 2, last=kernel.shape[-2])
+        _matrix("kernel", require_symmetric("kernel", kernel))
+        require_positive_int("nodes", nodes)
         require_tensor("y", y, 1, last=len(kernel))
         require_tensor("signs", signs, 2, last=len(kernel))
-        if not (math.isfinite(size) and size > 0):
-            raise ValueError(f"size: expected a positive squared radius, got {size!r}")
+        require_number("size", size, above=0)
         n = len(kernel)
         k, basis = torch.linalg.eigh(kernel)
         k, s, c = k.clamp_min(0.0), signs @ basis, y @ basis
-        # rounding spoils the smallest eigenvalues: a floor can only forgive
+        # rounding errors dominate the smallest eigenvalues: with the floor a centre slightly
+        # outside may pass, and none inside is refused
         if (c**2 / k.clamp_min(1e-10 * float(k[-1]))).sum() > size * (1 + 1e-6):
             raise ValueError("y: lies outside the ellipsoid; raise size")
         t = torch.logspace(-3, 13, nodes, dtype=kernel.dtype)
@@ -98,16 +117,61 @@ class KernelBall:
         return (2.0 * (self.a * b).sqrt() - self.c).amin(0)
 
 
-def fixed_point(complexity: Callable[[float], float], steps: int = 60) -> float:
-    r"""Return the largest e^2 with complexity(e^2) >= e^2, for a sub-root function."""
-    low, high = -40.0, 4.0
-    for _ in range(steps):
-        middle = 0.5 * (low + high)
-        if complexity(math.exp(middle)) > math.exp(middle):
-            low = middle
-        else:
-            high = middle
-    return math.exp(0.5 * (low + high))
+def fixed_point(complexity: Callable[[float], float]) -> float:
+    r"""Return the positive fixed point of a sub-root function, :math:`\psi(e^2) = e^2`.
+
+    Parameters
+    ----------
+    complexity : callable
+        :math:`\psi`, positive with :math:`\psi(r)/\sqrt r` not increasing, so that it has
+        one positive fixed point.
+
+    Returns
+    -------
+    float
+        The fixed point :math:`e^2`, between :math:`e^{-40}` and :math:`e^4`.
+
+    Raises
+    ------
+    ValueError
+        If the function does not cross the diagonal from above in that range.
+
+    Examples
+    --------
+    >>> round(fixed_point(lambda r: 0.3 * r**0.5), 12)
+    0.09
+    """
+
+    require_callable("complexity", complexity)
+
+    def excess(log: float) -> float:
+        try:
+            value = float(complexity(math.exp(log)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"complexity: maps no number to a number ({error})") from error
+        return math.log(max(value, 1e-300)) - log
+
+    # from above: the function is known the less accurately the smaller it is
+    high = 4.0
+    low = high - 2.0
+    while excess(low) <= 0.0 and low > -40.0:
+        low, high = low - 2.0, low
+    if not (excess(low) > 0.0 > excess(high)):
+        raise ValueError(
+            "complexity: does not cross the diagonal between e^-40 and e^4; a sub-root "
+            "function does, scale it into the range"
+        )
+    return math.exp(brentq(excess, low, high, xtol=1e-15))
+
+
+def _array(name: str, value: np.ndarray | float) -> np.ndarray:
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected numbers, got {value!r}") from None
+    if not (np.isfinite(array).all() and (array >= 0).all()):
+        raise ValueError(f"{name}: expected finite numbers >= 0")
+    return array
 
 
 def spectral_formula(
@@ -126,13 +190,22 @@ def spectral_formula(
     two-sided up to constants, for :math:`e^2` = `square`, :math:`\rho^2` = `size` and
     population eigenvalues with multiplicity.
     """
+    require_positive_int("n", n)
+    require_number("square", square, least=0)
+    require_number("size", size, above=0)
+    eigenvalues, multiplicity = (
+        _array(name, value)
+        for name, value in (("eigenvalues", eigenvalues), ("multiplicity", multiplicity))
+    )
+    if multiplicity.shape not in ((), (1,), eigenvalues.shape):
+        raise ValueError(
+            f"multiplicity: shape {multiplicity.shape} does not fit {eigenvalues.shape}"
+        )
     total = (multiplicity * np.minimum(square, size * eigenvalues)).sum()
     return math.sqrt(2.0 / n * total)
 
 
-def worst_interpolant(
-    kernel: Tensor, cross: Tensor, test: Tensor, y: Tensor, size: float
-) -> float:
+def worst_interpolant(kernel: Tensor, cross: Tensor, test: Tensor, y: Tensor, size: float) -> float:
     r"""Return the largest squared error of the least-norm interpolant f of a sample.
 
     .. math::
@@ -157,16 +230,53 @@ def worst_interpolant(
     Returns
     -------
     float
-        Negative if no member of the ball interpolates y.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, or no member of the ball interpolates y.
     """
-    require_tensor("kernel", kernel, 2, last=len(kernel))
-    require_tensor("cross", cross, 2, last=len(kernel))
-    require_tensor("test", test, 2, last=len(cross))
+    require_number("size", size, above=0)
+    _matrix("kernel", require_symmetric("kernel", kernel))
+    _matrix("cross", require_tensor("cross", cross, 2, last=len(kernel)))
+    require_alike(kernel=kernel, cross=cross, test=test, y=y)
+    require_tensor("test", require_symmetric("test", test), 2, last=len(cross))
     require_tensor("y", y, 1, last=len(kernel))
-    solved = torch.linalg.solve(kernel, torch.cat([cross.mT, y[:, None]], 1))
+    solved, info = torch.linalg.solve_ex(kernel, torch.cat([cross.mT, y[:, None]], 1))
+    if info:
+        raise ValueError("kernel: is singular; drop repeated points")
     rest = test - cross @ solved[:, :-1]
-    width = torch.linalg.eigvalsh(0.5 * (rest + rest.mT))[-1] / len(test)
-    return float(width * (size - y @ solved[:, -1]))
+    width = torch.linalg.eigvalsh(0.5 * (rest + rest.mT))[-1].clamp_min(0.0) / len(test)
+    left = float(size - y @ solved[:, -1])
+    if not left >= -1e-9 * size:
+        raise ValueError(
+            f"size: no member of the ball interpolates y, whose squared norm is "
+            f"{size - left:.4g}; raise size"
+        )
+    return float(width) * max(left, 0.0)
+
+
+class LocalTrial(NamedTuple):
+    r"""Complexities and errors of :func:`local_trial`, each of shape (sizes,).
+
+    Attributes
+    ----------
+    local : Tensor
+        Fixed point of the local complexity.
+    whole : Tensor
+        Complexity without localisation.
+    worst : Tensor
+        :func:`worst_interpolant` of the labels of the ball.
+    error, other : Tensor
+        Mean squared test error of the least-norm interpolant for the labels of the ball
+        and for the others.
+    """
+
+    local: Tensor
+    whole: Tensor
+    worst: Tensor
+    error: Tensor
+    other: Tensor
 
 
 def local_trial(
@@ -177,7 +287,7 @@ def local_trial(
     size: float,
     generator: torch.Generator,
     draws: int = 64,
-) -> Tensor:
+) -> LocalTrial:
     r"""Return complexities and errors of the least-norm interpolant for every n.
 
     Parameters
@@ -199,19 +309,21 @@ def local_trial(
 
     Returns
     -------
-    Tensor
-        Shape (sizes, 5): fixed point of the local complexity, complexity without
-        localisation, :func:`worst_interpolant`, and the mean squared test error for
-        both labels.
+    LocalTrial
+        A value for every size.
 
     Raises
     ------
     ValueError
         If a sample overlaps the test points.
     """
-    if max(sizes) + test > len(kernel):
+    _matrix("kernel", require_symmetric("kernel", kernel))
+    require_tensor("labels", labels, 2, last=len(kernel))
+    for n in (*sizes, test):
+        require_positive_int("sizes", n)
+    if max(sizes, default=len(kernel)) + test > len(kernel):
         raise ValueError(
-            f"sizes: {max(sizes)} and {test} test points are more than {len(kernel)}"
+            f"sizes: {sizes} and {test} test points do not fit into {len(kernel)} points"
         )
     rows = []
     for n in sizes:
@@ -222,7 +334,14 @@ def local_trial(
         worst = worst_interpolant(k, cross, kernel[-test:, -test:], y[0], size)
         miss = cross @ torch.linalg.solve(k, y.mT) - labels[:, -test:].mT
         rows.append([local, whole, worst, *miss.square().mean(0).tolist()])
-    return torch.tensor(rows, dtype=kernel.dtype)
+    return LocalTrial(*torch.tensor(rows, dtype=kernel.dtype).unbind(-1))
+
+
+class Enclosure(NamedTuple):
+    r"""A supremum between two computed numbers."""
+
+    dual: float
+    primal: float
 
 
 def kl_supremum(
@@ -232,8 +351,8 @@ def kl_supremum(
     radius: float,
     square: float,
     signs: Tensor,
-) -> tuple[float, float]:
-    r"""Return the supremum over the KL ball, at finite beta, for one sign vector.
+) -> Enclosure:
+    r"""Enclose the supremum over the KL ball, at finite beta, for one sign vector.
 
     Parameters
     ----------
@@ -252,16 +371,20 @@ def kl_supremum(
         The value of the dual's measure, shrunk towards the least-KL fit of y until both
         constraints hold: a lower bound, so the pair encloses the supremum.
     """
-    from scipy.optimize import minimize
-
-    from .interpolant import least_kl_interpolant
-
-    require_tensor("features", features, 2)
-    n, count = features.shape
+    n, count = _matrix("features", require_tensor("features", features, 2)).shape
+    for name, value in (("y", y), ("signs", signs)):
+        if require_tensor(name, value, 1, last=n).ndim != 1:
+            raise ValueError(f"{name}: expected one vector, got shape {tuple(value.shape)}")
+    for name, value in (("beta", beta), ("radius", radius), ("square", square)):
+        require_number(name, value, above=0)
+    require_alike(features=features, y=y, signs=signs)
+    inner = float(least_kl_interpolant(features, y, beta).kl)
+    if not inner < radius:
+        raise ValueError(f"radius: every fit of y has a divergence of {inner:.4g} or more")
     phi, target, s = features.numpy(), y.numpy(), signs.numpy() / n
 
     def measure(point: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, float]:
-        lam, v = math.exp(point[0]), point[1:]
+        lam, v = math.exp(min(point[0], 300.0)), point[1:]
         z = beta / lam * (v @ phi)
         top = (0.5 * z**2).max()
         q = np.exp(0.5 * z**2 - top)
@@ -279,9 +402,9 @@ def kl_supremum(
         slope_l = lam * (radius + k - (q * z**2).sum())
         return value, np.concatenate([[slope_l], slope_v])
 
-    scale = beta * math.sqrt(
-        float((s @ phi) ** 2 @ np.ones(count)) / count / (2 * radius)
-    )
+    if not s.any():
+        raise ValueError("signs: are all zero")
+    scale = beta * math.sqrt(float((s @ phi) ** 2 @ np.ones(count)) / count / (2 * radius))
     start = np.concatenate([[math.log(scale)], 0.5 * s])
     found = minimize(
         dual,
@@ -297,12 +420,9 @@ def kl_supremum(
         },
     )
     k, q, z, _ = measure(found.x)
-    kl = float(
-        (q * np.log(np.maximum(q * count, 1e-300))).sum() + 0.5 * (q * z**2).sum()
-    )
+    kl = float((q * np.log(np.maximum(q * count, 1e-300))).sum() + 0.5 * (q * z**2).sum())
     gap = beta * (phi @ (q * z)) - target
-    inner = float(least_kl_interpolant(features, y, beta).kl)
-    shrink = min(1.0, math.sqrt(square * n / (gap @ gap)))
+    shrink = min(1.0, math.sqrt(square * n / max(gap @ gap, 1e-300)))
     if kl > radius:
         shrink = min(shrink, (radius - inner) / (kl - inner))
-    return float(found.fun), float(shrink * (s @ gap))
+    return Enclosure(float(found.fun), float(shrink * (s @ gap)))

@@ -1,4 +1,4 @@
-r"""The propagator of a flow in depth: the time-ordered exponential, and what it is not.
+r"""The propagator of a flow in depth, and Magnus' expansion of its logarithm.
 
 Along a flow with Jacobians :math:`A(s) = \int \nabla_z f(X(s), \theta)\, d\nu(\theta, s)` the
 adjoint is :math:`p(s)^\top = p(1)^\top q(s)` with
@@ -20,12 +20,16 @@ unless the Jacobians commute; Magnus' expansion begins
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from ..arguments import require_instance
 from ..blocks import Block
 from ..ode import Trajectory
-from ..stepping import METHODS
+from ..stepping import State, runge_kutta_step
 
 __all__ = ["jacobians", "magnus", "propagator"]
 
@@ -45,10 +49,20 @@ def jacobians(block: Block, trajectory: Trajectory) -> Tensor:
     Tensor
         Shape (..., L, S, n, d, d); the last index is the direction of differentiation.
     """
+    require_instance("block", block, Block)
+    require_instance("trajectory", trajectory, Trajectory)
+    sizes = trajectory.X.shape[-1], trajectory.theta.shape[-1]
+    if sizes != (block.d, block.k):
+        raise ValueError(
+            f"trajectory: has d, k = {sizes}, the block {(block.d, block.k)}; pass the block "
+            "that made it"
+        )
     basis = torch.eye(block.d, dtype=trajectory.X.dtype)
     rows = [
         block.vjp(
-            trajectory.stages, trajectory.theta, trajectory.weights,
+            trajectory.stages,
+            trajectory.theta,
+            trajectory.weights,
             row.expand_as(trajectory.stages),
         )
         for row in basis
@@ -57,15 +71,15 @@ def jacobians(block: Block, trajectory: Trajectory) -> Tensor:
 
 
 def propagator(block: Block, trajectory: Trajectory) -> Tensor:
-    r"""Return the derivative of the flow's end by its state at every layer, exactly.
+    r"""Return the derivative of the flow's end by its state before every layer.
 
     .. math::
 
         q_l = \frac{\partial X^L}{\partial X^l} = q_{l+1}\, \frac{\partial X^{l+1}}{\partial X^l},
         \qquad q_L = I,
 
-    an ordered product of the steps' own Jacobians (chen2024, eq. (17), rebuilt: the
-    formula was not at hand).
+    the ordered product of the exact Jacobians of the steps (chen2024, eq. (17), rebuilt:
+    the formula was not at hand).
 
     Parameters
     ----------
@@ -80,21 +94,25 @@ def propagator(block: Block, trajectory: Trajectory) -> Tensor:
         Shape (..., L+1, n, d, d); row vectors act from the left,
         :math:`p_l = p_L\, q_l` as :func:`mflib.ode.adjoint` computes it.
     """
-    tableau, h = METHODS[trajectory.method], 1.0 / trajectory.steps
-    A = jacobians(block, trajectory)
+    A, h = jacobians(block, trajectory), 1.0 / trajectory.steps
     eye = torch.eye(block.d, dtype=A.dtype).expand(A[..., 0, 0, :, :, :].shape)
     q = [eye]
-    for step in reversed(range(trajectory.steps)):
-        slopes: list[Tensor] = []
-        for s, row in enumerate(tableau.a):
-            inner = eye
-            for coefficient, slope in zip(row, slopes, strict=True):
-                if coefficient:
-                    inner = inner + h * coefficient * slope
-            slopes.append(A[..., step, s, :, :, :] @ inner)
-        total = sum(b * slope for b, slope in zip(tableau.b, slopes, strict=True))
-        q.append(q[-1] @ (eye + h * total))
+    for at in reversed(A.unbind(-5)):  # a step of the linearised flow, from the identity
+        slopes = [partial(torch.matmul, a) for a in at.unbind(-4)]
+        q.append(q[-1] @ runge_kutta_step(slopes, eye, h, trajectory.method))
     return torch.stack(q[::-1], -4)
+
+
+@dataclass(frozen=True)
+class _Exponents(State):
+    inner = {"first": 3, "second": 3}
+
+    first: Tensor
+    second: Tensor
+
+
+def _slope(a: Tensor, now: _Exponents) -> _Exponents:
+    return _Exponents(a, 0.5 * (a @ now.first - now.first @ a))
 
 
 def magnus(block: Block, trajectory: Trajectory) -> tuple[Tensor, Tensor]:
@@ -112,20 +130,10 @@ def magnus(block: Block, trajectory: Trajectory) -> tuple[Tensor, Tensor]:
     first, second : Tensor
         :math:`\Omega_1` and :math:`\Omega_2`, shape (..., n, d, d).
     """
-    tableau, h = METHODS[trajectory.method], 1.0 / trajectory.steps
-    A = jacobians(block, trajectory)
-    first = torch.zeros_like(A[..., 0, 0, :, :, :])
-    second = torch.zeros_like(first)
-    for step in range(trajectory.steps):
-        here, increment = A[..., step, :, :, :, :], torch.zeros_like(second)
-        for s, row in enumerate(tableau.a):
-            so_far = first
-            for r, coefficient in enumerate(row):
-                if coefficient:
-                    so_far = so_far + h * coefficient * here[..., r, :, :, :]
-            now = here[..., s, :, :, :]
-            increment = increment + tableau.b[s] * (now @ so_far - so_far @ now)
-        second = second + 0.5 * h * increment
-        b = torch.tensor(tableau.b, dtype=A.dtype)
-        first = first + h * torch.einsum("s,...snab->...nab", b, here)
-    return first, second
+    A, h = jacobians(block, trajectory), 1.0 / trajectory.steps
+    zero = torch.zeros_like(A[..., 0, 0, :, :, :])
+    now = _Exponents(zero, zero)
+    for at in A.unbind(-5):
+        slopes = [partial(_slope, a) for a in at.unbind(-4)]
+        now = runge_kutta_step(slopes, now, h, trajectory.method)
+    return now.first, now.second

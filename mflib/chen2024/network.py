@@ -1,4 +1,4 @@
-r"""The scaled residual network of chen2024: encoder, predictor and training flow.
+r"""The scaled residual network of chen2024: encoder, predictor and training velocity.
 
 .. math::
 
@@ -8,22 +8,35 @@ r"""The scaled residual network of chen2024: encoder, predictor and training flo
     f(x) = \frac{\beta}{K} \sum_{k=1}^K a_k\, \sigma_0(w_k \cdot Z_L + b_k).
 
 Letters as in the paper: depth is s, training time is t, :math:`\nu` is the law of the
-encoder's particles :math:`\theta`, :math:`\tau` that of the predictor's :math:`\omega`.
-The formulas of the paper were not at hand; they are rebuilt here from its prose.
+encoder's particles :math:`\theta`, :math:`\tau` that of the predictor's :math:`\omega`;
+wherever both appear, :math:`\theta` stands first. The formulas of the paper were not at
+hand; they are rebuilt here from its prose.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ..activations import Activation
-from ..arguments import require_generator, require_positive_int, require_tensor
+from ..activations import Activation, activation
+from ..arguments import (
+    require_alike,
+    require_batch,
+    require_broadcast,
+    require_generator,
+    require_instance,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..blocks import NeuronBlock
+from ..gram import gram_encoder, gram_predictor
 from ..measures import LayeredMeasure
-from ..ode import Pass, Trajectory, adjoint, flow
+from ..ode import Adjoint, Pass, Trajectory, adjoint, flow, squared_loss
+from .ornstein_uhlenbeck import NeuronSum
 
 __all__ = ["ScaledResNet", "initial_particles"]
 
@@ -66,6 +79,7 @@ def initial_particles(
         If a size is impossible, or odd when symmetrised.
     """
     require_generator(generator)
+    batch = require_batch(batch)
     sizes = {"dim": dim, "layers": layers, "encoder": encoder, "predictor": predictor}
     for name, size in sizes.items():
         require_positive_int(name, size)
@@ -92,110 +106,147 @@ def initial_particles(
 class ScaledResNet:
     r"""The network of chen2024, eq. (2)-(6), with free scalings.
 
+    Particles share the mass 1 equally. In place of the encoder's particles `theta` every
+    method takes None, the frozen encoder :math:`Z_\nu(x, s) = x` of a symmetrised start,
+    a network without layers.
+
     Parameters
     ----------
     dim : int
         The input dimension d.
     sigma : str or Activation
         The activation :math:`\sigma_0`.
-    alpha, beta : float
-        Scalings of the encoder and of the predictor.
+    alpha, beta : float or Tensor
+        Scalings of the encoder and of the predictor, positive; a tensor (...) has one
+        value a batch entry.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is malformed or a scaling not positive.
+
+    Examples
+    --------
+    >>> net = ScaledResNet(2, alpha=1.5)
+    >>> theta, omega = initial_particles(2, 3, 4, 6, torch.Generator().manual_seed(0))
+    >>> x, y = torch.eye(2).double(), torch.ones(2).double()
+    >>> float(net.loss(theta, omega, x, y))  # a symmetrised start predicts zero
+    0.5
     """
 
     dim: int
     sigma: str | Activation = "tanh"
-    alpha: float = 1.0
-    beta: float = 1.0
+    alpha: float | Tensor = 1.0
+    beta: float | Tensor = 1.0
 
     def __post_init__(self) -> None:
         require_positive_int("dim", self.dim)
-        object.__setattr__(self, "encoder", NeuronBlock(self.dim, self.sigma))
-        object.__setattr__(self, "predictor", NeuronBlock(self.dim, self.sigma, out=1))
+        activation(self.sigma)
+        for name, value in (("alpha", self.alpha), ("beta", self.beta)):
+            if not isinstance(value, Tensor):
+                require_number(name, value, above=0)
+            elif not (require_tensor(name, value, 0) > 0).all():
+                raise ValueError(f"{name}: expected positive scalings, got {value}")
 
-    def features(self, theta: Tensor, x: Tensor) -> Trajectory:
-        r"""Return the states :math:`Z_l`, eq. (2); theta (..., L, M, 2d+1), x (..., n, d)."""
-        require_tensor("theta", theta, 3, last=self.encoder.k)
-        weights = torch.full(
-            theta.shape[-3:-1], self.alpha / theta.shape[-2], dtype=theta.dtype
+    @cached_property
+    def encoder(self) -> NeuronBlock:
+        r"""The block :math:`\sigma(z, \theta) = u\,\sigma_0(w\cdot z + b)` of a layer."""
+        return NeuronBlock(self.dim, self.sigma)
+
+    @cached_property
+    def predictor(self) -> NeuronBlock:
+        r"""The block :math:`h(z, \omega) = a\,\sigma_0(w\cdot z + b)`."""
+        return NeuronBlock(self.dim, self.sigma, out=1)
+
+    def scales(self, inner: int) -> tuple[float | Tensor, float | Tensor]:
+        r"""Return :math:`\alpha` and :math:`\beta` with `inner` dimensions behind the batch's."""
+        alpha, beta = (
+            v[(..., *(None,) * inner)] if isinstance(v, Tensor) else v
+            for v in (self.alpha, self.beta)
         )
-        return flow(self.encoder, LayeredMeasure(theta, weights), x, theta.shape[-3])
+        return alpha, beta
 
-    def head(self, omega: Tensor, z: Tensor) -> Tensor:
-        r"""Return :math:`\beta \int h(z, \omega)\, d\tau(\omega)`, shape (..., n)."""
+    def _batches(
+        self, theta: Tensor | None, omega: Tensor, x: Tensor, **more: Tensor
+    ) -> torch.Size:
+        require_tensor("x", x, 2, last=self.dim)
         require_tensor("omega", omega, 2, last=self.predictor.k)
-        weights = torch.full(omega.shape[-2:-1], self.beta / omega.shape[-2], dtype=z.dtype)
-        return self.predictor.field(z, omega, weights)[..., 0]
+        given = {"x": x.shape[:-2], "omega": omega.shape[:-2]}
+        if theta is not None:
+            given["theta"] = require_tensor("theta", theta, 3, last=self.encoder.k).shape[:-3]
+        for name, y in more.items():
+            given[name] = require_tensor(name, y, 1, last=x.shape[-2]).shape[:-1]
+        for name, scale in (("alpha", self.alpha), ("beta", self.beta)):
+            given[name] = scale.shape if isinstance(scale, Tensor) else ()
+        require_alike(x=x, theta=theta, omega=omega, **more)
+        return require_broadcast(**given)
 
-    def predict(self, theta: Tensor, omega: Tensor, x: Tensor) -> Tensor:
-        r"""Return :math:`f_{\tau,\nu}(x_i)`, eq. (6), shape (..., n)."""
-        return self.head(omega, self.features(theta, x).X[..., -1, :, :])
+    def _particles(self, theta: Tensor | None, omega: Tensor, passed: Pass) -> None:
+        require_instance("passed", passed, Pass)
+        require_tensor("omega", omega, 2, last=self.predictor.k)
+        given = {"passed": passed.residual.shape[:-1], "omega": omega.shape[:-2]}
+        if theta is not None:
+            given["theta"] = require_tensor("theta", theta, 3, last=self.encoder.k).shape[:-3]
+        require_alike(passed=passed.residual, theta=theta, omega=omega)
+        require_broadcast(**given)
 
-    def loss(self, theta: Tensor, omega: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        r"""Return :math:`\hat L = \frac1{2n} \sum_i (f(x_i) - y_i)^2`, shape (...)."""
-        return 0.5 * (self.predict(theta, omega, x) - y).square().mean(-1)
-
-    def backward(self, theta: Tensor, omega: Tensor, x: Tensor, y: Tensor) -> Pass:
-        r"""Return states, adjoint (eq. (15), (16), from :math:`\int \nabla_z h\, d\tau`) and residuals."""
-        trajectory = self.features(theta, x)
-        z = trajectory.X[..., -1, :, :]
-        uniform = torch.full(omega.shape[-2:-1], 1.0 / omega.shape[-2], dtype=z.dtype)
-        ones = torch.ones_like(z[..., :1])
-        p1 = self.predictor.vjp(z, omega, uniform, ones)
-        return Pass(
-            trajectory, adjoint(self.encoder, trajectory, p1), self.head(omega, z) - y
-        )
-
-    def encoder_derivative(self, state: Pass, probes: Tensor) -> Tensor:
-        r"""Return :math:`\delta\hat L/\delta\nu` at probes, eq. (14).
-
-        .. math::
-
-            \frac{\delta \hat L}{\delta \nu}(\theta, s)
-                = \frac{\alpha\beta}{n} \sum_i b_i\,
-                  p_\nu(x_i, s)^\top \sigma(Z_\nu(x_i, s), \theta).
+    def features(self, theta: Tensor | None, x: Tensor) -> Trajectory:
+        r"""Return the states :math:`Z_l`, eq. (2).
 
         Parameters
         ----------
-        state : Pass
-            From :meth:`backward`.
-        probes : Tensor
-            Shape (..., L, P, 2d+1), or (P, 2d+1) for the same in all layers.
-
-        Returns
-        -------
-        Tensor
-            Shape (..., L, P).
+        theta : Tensor or None
+            Shape (..., L, M, 2d+1).
+        x : Tensor
+            Shape (..., n, d).
         """
-        if probes.ndim < 3:
-            probes = probes.unsqueeze(-3)
-        z, p = state.trajectory.stages[..., 0, :, :], state.adjoint.stages[..., 0, :, :]
-        values = self.encoder.pairing(z, probes, p)
-        mass = self.alpha * self.beta * state.residual / state.residual.shape[-1]
-        return torch.einsum("...lip,...i->...lp", values, mass)
+        require_tensor("x", x, 2, last=self.dim)
+        require_alike(x=x, theta=theta)
+        if theta is None:
+            none = x.new_zeros(0, 1, 0, self.encoder.k)
+            return Trajectory(
+                x.unsqueeze(-3),
+                x[..., None, None, :, :][..., :0, :, :, :],
+                none,
+                none[..., 0],
+                "euler",
+            )
+        layers, m = require_tensor("theta", theta, 3, last=self.encoder.k).shape[-3:-1]
+        weights = self.scales(2)[0] * torch.full((layers, m), 1.0 / m, dtype=theta.dtype)
+        return flow(self.encoder, LayeredMeasure(theta, weights), x, layers)
 
-    def predictor_derivative(self, state: Pass, probes: Tensor) -> Tensor:
-        r"""Return :math:`\frac{\delta\hat L}{\delta\tau}(\omega) = \frac\beta n \sum_i b_i h(Z_i, \omega)`.
+    def head(self, omega: Tensor, z: Tensor) -> Tensor:
+        r"""Return :math:`\beta \int h(z, \omega)\, d\tau(\omega)`, shape (..., n).
 
-        `probes` of shape (..., P, d+2); returns shape (..., P) (eq. (11)).
+        Parameters
+        ----------
+        omega : Tensor
+            Shape (..., K, d+2).
+        z : Tensor
+            States, shape (..., n, d).
         """
-        z = state.trajectory.X[..., -1, :, :]
-        values = self.predictor.pairing(z, probes, torch.ones_like(z[..., :1]))
-        mass = self.beta * state.residual / state.residual.shape[-1]
-        return torch.einsum("...ip,...i->...p", values, mass)
+        require_tensor("z", z, 2, last=self.dim)
+        k = require_tensor("omega", omega, 2, last=self.predictor.k).shape[-2]
+        require_alike(omega=omega, z=z)
+        require_broadcast(omega=omega.shape[:-2], z=z.shape[:-2])
+        uniform = torch.full((k,), 1.0 / k, dtype=omega.dtype)
+        return self.scales(1)[1] * self.predictor.field(z, omega, uniform)[..., 0]
 
-    def velocity(
-        self, theta: Tensor, omega: Tensor, x: Tensor, y: Tensor,
-        state: Pass | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        r"""Return the training velocity of every particle, eq. (8)-(12).
+    def predict(self, theta: Tensor | None, omega: Tensor, x: Tensor) -> Tensor:
+        r"""Return :math:`f_{\tau,\nu}(x_i)`, eq. (6), shape (..., n).
 
-        .. math::
+        Parameters
+        ----------
+        theta, omega : Tensor
+            Shapes (..., L, M, 2d+1) and (..., K, d+2).
+        x : Tensor
+            Shape (..., n, d).
+        """
+        self._batches(theta, omega, x)
+        return self.head(omega, self.features(theta, x).X[..., -1, :, :])
 
-            \dot\theta = -\nabla_\theta \frac{\delta\hat L}{\delta\nu}
-                       = -LM\, \partial_\theta \hat L,
-            \qquad
-            \dot\omega = -\nabla_\omega \frac{\delta\hat L}{\delta\tau}
-                       = -K\, \partial_\omega \hat L.
+    def loss(self, theta: Tensor | None, omega: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        r"""Return :math:`\hat L = \frac1{2n} \sum_i (f(x_i) - y_i)^2`, shape (...).
 
         Parameters
         ----------
@@ -203,42 +254,140 @@ class ScaledResNet:
             Shapes (..., L, M, 2d+1) and (..., K, d+2).
         x, y : Tensor
             Shapes (..., n, d) and (..., n).
-        state : Pass, optional
-            A pass at the same particles, if there is one already.
+        """
+        self._batches(theta, omega, x, y=y)
+        return squared_loss(self.predict(theta, omega, x) - y)
+
+    def backward(self, theta: Tensor | None, omega: Tensor, x: Tensor, y: Tensor) -> Pass:
+        r"""Return states, adjoint and residuals of one forward and backward pass.
+
+        The adjoint of eq. (15) and (16) starts from
+        :math:`p_\nu(x, 1) = \int \nabla_z h(Z_\nu(x, 1), \omega)\, d\tau(\omega)`: neither
+        scaling nor residual is inside.
+
+        Parameters
+        ----------
+        theta, omega : Tensor
+            Shapes (..., L, M, 2d+1) and (..., K, d+2).
+        x, y : Tensor
+            Shapes (..., n, d) and (..., n).
+
+        Returns
+        -------
+        Pass
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is malformed.
+        """
+        batch = self._batches(theta, omega, x, y=y)
+        trajectory = self.features(theta, x.expand(*batch, *x.shape[-2:]))
+        z = trajectory.X[..., -1, :, :]
+        residual = self.head(omega, z) - y
+        uniform = torch.full_like(omega[..., 0], 1.0 / omega.shape[-2])
+        p1 = self.predictor.vjp(z, omega, uniform, torch.ones_like(z[..., :1]))
+        if theta is None:
+            return Pass(trajectory, Adjoint(p1.unsqueeze(-3), trajectory.stages), residual)
+        return Pass(trajectory, adjoint(self.encoder, trajectory, p1), residual)
+
+    def first_variation(self, passed: Pass) -> tuple[NeuronSum, NeuronSum]:
+        r"""Return the functional derivatives of the loss by both laws, as sums of neurons.
+
+        .. math::
+
+            \frac{\delta \hat L}{\delta \nu}(\theta, s)
+                = \frac{\alpha\beta}{n} \sum_i b_i\,
+                  p_\nu(x_i, s)^\top \sigma(Z_\nu(x_i, s), \theta),
+            \qquad
+            \frac{\delta\hat L}{\delta\tau}(\omega)
+                = \frac\beta n \sum_i b_i\, h(Z_\nu(x_i, 1), \omega)
+
+        (chen2024, eq. (14) and (11)), the first with a dimension for the layers.
+        """
+        alpha, beta = self.scales(1)
+        z = require_instance("passed", passed, Pass).output
+        if z.shape[-1] != self.dim:
+            raise ValueError(f"passed: has states in dimension {z.shape[-1]}, not {self.dim}")
+        mass = beta * passed.residual / passed.residual.shape[-1]
+        return (
+            NeuronSum(self.encoder, passed.states, passed.costates, (alpha * mass).unsqueeze(-2)),
+            NeuronSum(self.predictor, z, torch.ones_like(z[..., :1]), mass),
+        )
+
+    def encoder_derivative(self, passed: Pass, probes: Tensor) -> Tensor:
+        r"""Return :math:`\delta\hat L/\delta\nu` (eq. (14)) at probes, shape (..., L, P).
+
+        `probes` of shape (..., L, P, 2d+1), or (P, 2d+1) for the same in all layers.
+        """
+        phi = self.first_variation(passed)[0]
+        require_tensor("probes", probes, 2, last=self.encoder.k)
+        require_alike(passed=passed.residual, probes=probes)
+        return phi.value(probes.unsqueeze(-3) if probes.ndim < 3 else probes)
+
+    def predictor_derivative(self, passed: Pass, probes: Tensor) -> Tensor:
+        r"""Return :math:`\delta\hat L/\delta\tau` (eq. (11)) at probes, shape (..., P).
+
+        Parameters
+        ----------
+        passed : Pass
+            From :meth:`backward`.
+        probes : Tensor
+            Shape (..., P, d+2).
+        """
+        phi = self.first_variation(passed)[1]
+        require_tensor("probes", probes, 2, last=self.predictor.k)
+        require_alike(passed=passed.residual, probes=probes)
+        return phi.value(probes)
+
+    def velocity(
+        self, theta: Tensor | None, omega: Tensor, passed: Pass
+    ) -> tuple[Tensor | None, Tensor]:
+        r"""Return the velocities of particles during training, eq. (8)-(12).
+
+        .. math::
+
+            \dot\theta = -\nabla_\theta \frac{\delta\hat L}{\delta\nu}
+                       = -LM\, \partial_\theta \hat L,
+            \qquad
+            \dot\omega = -\nabla_\omega \frac{\delta\hat L}{\delta\tau}
+                       = -K\, \partial_\omega \hat L,
+
+        where the second form holds, exactly at finite L, M and K, for the particles that
+        made the pass; others move as test points without mass.
+
+        Parameters
+        ----------
+        theta, omega : Tensor
+            Shapes (..., L, M, 2d+1) and (..., K, d+2).
+        passed : Pass
+            From :meth:`backward`, whose states and adjoints make the field.
 
         Returns
         -------
         tuple of Tensor
-            Shapes of theta and omega; exact at finite L, M and K.
+            Shapes of theta and omega; None for a frozen encoder.
         """
-        if state is None:
-            state = self.backward(theta, omega, x, y)
-        n = state.residual.shape[-1]
-        mass = self.beta / n * state.residual
-        dtheta = self.encoder.pairing_grad(
-            state.trajectory.stages[..., 0, :, :], theta,
-            state.adjoint.stages[..., 0, :, :], self.alpha * mass.unsqueeze(-2),
-        )
-        z = state.trajectory.X[..., -1, :, :]
-        domega = self.predictor.pairing_grad(z, omega, torch.ones_like(z[..., :1]), mass)
-        return -dtheta, -domega
+        self._particles(theta, omega, passed)
+        encoder, predictor = self.first_variation(passed)
+        dtheta = None if theta is None else -encoder.gradient(theta)
+        return dtheta, -predictor.gradient(omega)
 
-    def step(
-        self, theta: Tensor, omega: Tensor, x: Tensor, y: Tensor, h: float
-    ) -> tuple[Tensor, Tensor]:
-        r"""Advance the training flow by one classical Runge-Kutta step of length `h` in t.
+    def gram(self, theta: Tensor | None, omega: Tensor, passed: Pass) -> Tensor:
+        r"""Return :math:`\alpha^2 G_1 + G_2` of the energy identity, shape (..., n, n).
 
-        Notes
-        -----
-        The flow is stiff: a step is stable only for
-        :math:`h \beta^2 \lambda_{\max}(\alpha^2 G_1 + G_2)/n < 2.78`.
+        Along the training flow :math:`\frac{d\hat L}{dt} = -\frac{\beta^2}{n^2}\,
+        b^\top (\alpha^2 G_1 + G_2)\, b` (chen2024, Theorem 4.1).
+
+        Parameters
+        ----------
+        theta, omega : Tensor
+            Shapes (..., L, M, 2d+1) and (..., K, d+2).
+        passed : Pass
+            From :meth:`backward` at the same particles.
         """
-        k1 = self.velocity(theta, omega, x, y)
-        k2 = self.velocity(theta + h / 2 * k1[0], omega + h / 2 * k1[1], x, y)
-        k3 = self.velocity(theta + h / 2 * k2[0], omega + h / 2 * k2[1], x, y)
-        k4 = self.velocity(theta + h * k3[0], omega + h * k3[1], x, y)
-        theta, omega = (
-            start + h / 6 * (a + 2 * b + 2 * c + d)
-            for start, a, b, c, d in zip((theta, omega), k1, k2, k3, k4, strict=True)
-        )
-        return theta, omega
+        self._particles(theta, omega, passed)
+        gram = gram_predictor(self.predictor, omega, passed)
+        if theta is None:
+            return gram
+        return gram + self.scales(2)[0] ** 2 * gram_encoder(self.encoder, theta, passed)

@@ -7,21 +7,25 @@ r"""The Ornstein-Uhlenbeck generator on sums of neurons, in closed form.
     \mathcal L\,\big(u\,\sigma(w\cdot x+b)\big) = u\,\big[(1+|x|^2)\,\sigma''(c)
         - \sigma(c) - c\,\sigma'(c)\big], \quad c = w\cdot x+b .
 
-It is the rate of the log-density ratio to the Gaussian along a gradient flow.
+Along a gradient flow it is the rate at which a particle's log-density ratio to the
+Gaussian changes.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from ..arguments import require_alike, require_broadcast, require_instance, require_tensor
 from ..blocks import NeuronBlock
 
-__all__ = ["drift", "neuron_generator"]
+__all__ = ["NeuronSum", "neuron_generator"]
 
 
 def neuron_generator(block: NeuronBlock, x: Tensor, theta: Tensor) -> Tensor:
-    r"""Return what the generator makes of a neuron, but for its output weight.
+    r"""Return :math:`\mathcal L(u\sigma)/u`, the generator on a neuron of unit output weight.
 
     .. math::
 
@@ -40,65 +44,73 @@ def neuron_generator(block: NeuronBlock, x: Tensor, theta: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Shape (..., n, N).
+        The values g, shape (..., n, N).
 
     Raises
     ------
-    ValueError
-        If the particles do not have the block's dimension.
+    TypeError, ValueError
+        If points or particles are malformed or of another dimension than the block's.
     """
+    require_instance("block", block, NeuronBlock)
+    require_tensor("x", x, 2, last=block.d)
+    require_alike(x=x, theta=require_tensor("theta", theta, 2, last=block.k))
+    require_broadcast(x=x.shape[:-2], theta=theta.shape[:-2])
     c = block.preactivation(x, theta)
     size = (1.0 + x.square().sum(-1)).unsqueeze(-1)
     return size * block.sigma.d2f(c) - block.sigma.f(c) - c * block.sigma.df(c)
 
 
-def drift(
-    block: NeuronBlock, x: Tensor, theta: Tensor, p: Tensor, mass: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Return gradient, Laplacian and radial derivative of a sum of neurons.
+@dataclass(frozen=True)
+class NeuronSum:
+    r"""A function of particles that is a weighted sum of neurons, one at each data point.
 
     .. math::
 
-        \Phi(\theta) = \sum_i m_i\, p_i^\top u\, \sigma(c_i), \quad c_i = w\cdot x_i+b:
-        \qquad
-        \Delta\Phi = \sum_i m_i\, p_i^\top u\,(|x_i|^2+1)\,\sigma''(c_i),
-        \qquad
-        \theta\cdot\nabla\Phi = \sum_i m_i\, p_i^\top u\,(\sigma(c_i)+c_i\sigma'(c_i)).
+        \Phi(\theta) = \sum_i m_i\, p_i^\top u\, \sigma(c_i), \qquad c_i = w\cdot x_i+b.
 
-    Parameters
+    Attributes
     ----------
     block : NeuronBlock
         The neuron.
     x : Tensor
         Points, shape (..., n, d).
-    theta : Tensor
-        Particles or probes, shape (..., N, k).
     p : Tensor
         Costates, shape (..., n, d_out).
     mass : Tensor
         Coefficients m, shape (..., n).
 
-    Returns
-    -------
-    gradient : Tensor
-        Shape (..., N, k).
-    laplacian, radial : Tensor
-        Shape (..., N).
-
-    Raises
-    ------
-    ValueError
-        If the particles do not have the block's dimension.
+    Examples
+    --------
+    >>> block, one = NeuronBlock(1, "quadratic", out=1), torch.ones(1, 1)
+    >>> phi = NeuronSum(block, 2 * one, one, one[0])  # u (2 w + b)^2
+    >>> at = torch.tensor([[3.0, 1.0, -1.0]])
+    >>> phi.value(at), phi.gradient(at), phi.laplacian(at)
+    (tensor([3.]), tensor([[ 1., 12.,  6.]]), tensor([30.]))
     """
-    u, _, _ = block.split(theta)
-    c, q = block.preactivation(x, theta), p * mass.unsqueeze(-1)
-    along = q @ u.mT
-    value, slope, bend = block.sigma.f(c), block.sigma.df(c), block.sigma.d2f(c)
-    steep = along * slope
-    gradient = torch.cat(
-        [value.mT @ q, steep.mT @ x, steep.sum(-2).unsqueeze(-1)], -1
-    )
-    size = (x.square().sum(-1) + 1.0).unsqueeze(-1)
-    laplacian = (along * size * bend).sum(-2)
-    radial = (along * value + steep * c).sum(-2)
-    return gradient, laplacian, radial
+
+    block: NeuronBlock
+    x: Tensor
+    p: Tensor
+    mass: Tensor
+
+    def value(self, theta: Tensor) -> Tensor:
+        r"""Return :math:`\Phi` at particles (..., N, k), shape (..., N)."""
+        return torch.einsum(
+            "...ij,...i->...j", self.block.pairing(self.x, theta, self.p), self.mass
+        )
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        r"""Return :math:`\nabla\Phi` at particles (..., N, k), shape (..., N, k)."""
+        return self.block.pairing_grad(self.x, theta, self.p, self.mass)
+
+    def laplacian(self, theta: Tensor) -> Tensor:
+        r"""Return :math:`\Delta\Phi` at particles (..., N, k), shape (..., N).
+
+        .. math::
+
+            \Delta\Phi = \sum_i m_i\, p_i^\top u\,(1+|x_i|^2)\,\sigma''(c_i).
+        """
+        u, _, _ = self.block.split(theta)
+        size = self.mass * (1.0 + self.x.square().sum(-1))
+        along = (self.p * size.unsqueeze(-1)) @ u.mT
+        return (along * self.block.sigma.d2f(self.block.preactivation(self.x, theta))).sum(-2)

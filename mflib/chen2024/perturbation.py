@@ -20,17 +20,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import require_callable, require_choice, require_tensor
 
 __all__ = ["displacement_norm", "worst_direction"]
 
 
 def _particles(axes: int) -> tuple[int, ...]:
-    if axes not in (1, 2):
-        raise ValueError(
-            f"axes: expected 1 (particles) or 2 (layers and particles), got {axes!r}"
-        )
-    return tuple(range(-1 - axes, -1))
+    return tuple(range(-1 - require_choice("axes", axes, (1, 2)), -1))
 
 
 def displacement_norm(v: Tensor, axes: int = 1) -> Tensor:
@@ -92,6 +88,7 @@ def worst_direction(
     TypeError, ValueError
         If an argument is malformed, or F does not depend on the particles.
     """
+    require_callable("function", function)
     inner = _particles(axes)
     leaf = require_tensor("particles", particles, 1 + axes).detach().requires_grad_()
     values = function(leaf)

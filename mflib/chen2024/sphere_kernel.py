@@ -20,32 +20,73 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import eval_gegenbauer, roots_gegenbauer
 from torch import Tensor
 
-from ..activations import Activation
-from ..arguments import require_generator, require_positive_int, require_tensor
-from ..kernels import hermite_coefficients
+from ..activations import Activation, activation
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_int,
+    require_positive_int,
+    require_tensor,
+)
+from ..kernels import hermite_coefficients, normal_rule
 
-__all__ = ["SignTeacher", "Spectrum"]
+__all__ = ["EigenvalueBounds", "Radii", "Spectrum", "power_series", "unit_vectors"]
 
 
-def _unit(x: Tensor, d: int | None = None) -> Tensor:
+def unit_vectors(x: Tensor, d: int | None = None) -> Tensor:
+    r"""Return `x`, shape (..., n, d), if its rows have norm 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Otherwise.
+    """
+    if d is not None:
+        require_positive_int("d", d)
     require_tensor("x", x, 2, last=d)
     if (x.norm(dim=-1) - 1).abs().max() > 1e-8:
-        raise ValueError(
-            "x: the kernels need unit vectors; divide every input by its norm"
-        )
+        raise ValueError("x: the kernels need unit vectors; divide every input by its norm")
     return x
 
 
-def _horner(c: Tensor, rho: Tensor) -> Tensor:
-    out = torch.zeros_like(rho)
+def power_series(c: Tensor, rho: Tensor) -> Tensor:
+    r"""Return :math:`\sum_r c_r\, \varrho^r` for coefficients (R + 1,), entrywise in rho."""
+    if require_tensor("c", c, 1).ndim != 1:
+        raise ValueError(f"c: expected one series, got shape {tuple(c.shape)}")
+    out = torch.zeros_like(require_tensor("rho", rho, 0))
     for value in c.flip(0):
         out = out * rho + value
     return out
+
+
+def _solve(kernel: Tensor, right: Tensor) -> Tensor:
+    solved, info = torch.linalg.solve_ex(kernel, right.unsqueeze(-1))
+    if info.any():
+        raise ValueError("x: holds a point twice, the kernel is singular; keep distinct ones")
+    return solved.squeeze(-1)
+
+
+class EigenvalueBounds(NamedTuple):
+    r"""Bounds of the smallest eigenvalue of :math:`K_1`, each of shape (...)."""
+
+    term: Tensor
+    lower: Tensor
+    upper: Tensor
+
+
+class Radii(NamedTuple):
+    r"""KL radii times :math:`\beta^2`: of the trained network and of the least-KL fit."""
+
+    flow: Tensor
+    least: Tensor
 
 
 @dataclass(frozen=True)
@@ -58,13 +99,36 @@ class Spectrum:
         The activation :math:`\sigma_0`.
     degree : int
         Where the series is cut.
+
+    Raises
+    ------
+    ValueError
+        If the cut series misses :math:`10^{-5}` of :math:`K_1(x, x)`, as for an activation
+        with a kink, where it converges like a power of the degree only.
     """
 
     sigma: str | Activation = "tanh"
     degree: int = 80
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mu", hermite_coefficients(self.sigma, self.degree))
+        require_positive_int("degree", self.degree)
+        # K_1(x, x) = E[sigma(c)^2] + 2 E[sigma'(c)^2]: what the cut series lacks of it
+        g, weights = normal_rule(401)
+        sigma = activation(self.sigma)
+        c = math.sqrt(2.0) * g
+        whole = weights @ (sigma.f(c).square() + 2.0 * sigma.df(c).square())
+        r = torch.arange(self.degree + 1)
+        lacking = float(1.0 - ((1.0 + r) * self.mu**2).sum() / whole)
+        if not abs(lacking) < 1e-5:
+            raise ValueError(
+                f"sigma: the Hermite series of {sigma.name} lacks {lacking:.1e} of K_1(x, x) at "
+                f"degree {self.degree}; raise degree, or take an activation without a kink"
+            )
+
+    @cached_property
+    def mu(self) -> Tensor:
+        r"""Hermite coefficients :math:`\mu_r` of :math:`\sigma_0(\sqrt2\,\cdot)`, (degree + 1,)."""
+        return hermite_coefficients(self.sigma, self.degree)
 
     def kernel(self, x: Tensor, other: Tensor | None = None, power: int = 0) -> Tensor:
         r"""Return :math:`K_p(x_i, x_j)`.
@@ -86,12 +150,13 @@ class Spectrum:
         ValueError
             If an input is no unit vector.
         """
-        x = _unit(x)
-        other = x if other is None else _unit(other, x.shape[-1])
+        require_int("power", power, 0)
+        x = unit_vectors(x)
+        other = x if other is None else unit_vectors(other, x.shape[-1])
         rho = 0.5 * (1.0 + x @ other.mT)
-        return _horner((1.0 + torch.arange(self.degree + 1)) ** power * self.mu**2, rho)
+        return power_series((1.0 + torch.arange(self.degree + 1)) ** power * self.mu**2, rho)
 
-    def eigenvalue_bounds(self, n: int, cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def eigenvalue_bounds(self, n: int, cosine: Tensor) -> EigenvalueBounds:
         r"""Bound the smallest eigenvalue of :math:`K_1` for n points, knowing their closest pair.
 
         .. math::
@@ -116,7 +181,7 @@ class Spectrum:
 
         Returns
         -------
-        tuple of Tensor
+        EigenvalueBounds
             Largest term, sum and upper bound, each of shape (...).
 
         Raises
@@ -131,8 +196,8 @@ class Spectrum:
         r = torch.arange(self.degree + 1, dtype=rho.dtype)
         terms = self.mu**2 * (1.0 - (n - 1) * rho.unsqueeze(-1) ** r).clamp_min(0)
         whole = (1.0 + r) * self.mu**2
-        upper = whole.sum() - _horner(whole, rho)
-        return terms.amax(-1), ((1.0 + r) * terms).sum(-1), upper
+        upper = whole.sum() - power_series(whole, rho)
+        return EigenvalueBounds(terms.amax(-1), ((1.0 + r) * terms).sum(-1), upper)
 
     def collision(self, x: Tensor, direction: Tensor) -> Tensor:
         r"""Return the limit of :math:`\lambda_{\min}(K_1)/\delta^2` as a point doubles.
@@ -166,18 +231,18 @@ class Spectrum:
         ValueError
             If an input is no unit vector, or a direction is not tangent.
         """
-        x, e = _unit(x), _unit(direction.unsqueeze(-2), x.shape[-1]).squeeze(-2)
+        x, e = unit_vectors(x), unit_vectors(direction.unsqueeze(-2), x.shape[-1]).squeeze(-2)
         if (x[..., 0, :] * e).sum(-1).abs().max() > 1e-8:
             raise ValueError("direction: not tangent; remove its part along x[..., 0, :]")
         r = torch.arange(self.degree + 1, dtype=x.dtype)
         # k_1'(rho), as a power series
         slope = (r * (1.0 + r) * self.mu**2)[1:]
         rho = 0.5 * (1.0 + x @ x[..., 0, :, None]).squeeze(-1)
-        v = 0.5 * _horner(slope, rho) * (x @ e.unsqueeze(-1)).squeeze(-1)
-        solved = torch.linalg.solve(self.kernel(x, power=1), v)
+        v = 0.5 * power_series(slope, rho) * (x @ e.unsqueeze(-1)).squeeze(-1)
+        solved = _solve(self.kernel(x, power=1), v)
         return 0.5 * (0.5 * slope.sum() - (v * solved).sum(-1))
 
-    def radii(self, x: Tensor, y: Tensor) -> Tensor:
+    def radii(self, x: Tensor, y: Tensor) -> Radii:
         r"""Return the KL radii of the trained network and of the least-KL fit.
 
         .. math::
@@ -196,15 +261,16 @@ class Spectrum:
 
         Returns
         -------
-        Tensor
-            Shape (..., 2): flow, least.
+        Radii
+            The two limits, each of shape (...).
         """
-        require_tensor("y", y, 1, last=x.shape[-2])
+        require_tensor("y", y, 1, last=unit_vectors(x).shape[-2])
+        require_alike(x=x, y=y)
+        require_broadcast(x=x.shape[:-2], y=y.shape[:-1])
         k0, k1, k2 = (self.kernel(x, power=p) for p in range(3))
-        c = torch.linalg.solve(k1, y)
-        least = torch.linalg.solve(k0, y)
+        c, least = _solve(k1, y), _solve(k0, y)
         flow = (c * (k2 @ c[..., None])[..., 0]).sum(-1)
-        return 0.5 * torch.stack([flow, (y * least).sum(-1)], -1)
+        return Radii(0.5 * flow, 0.5 * (y * least).sum(-1))
 
     def sphere(self, d: int, degrees: int = 40) -> tuple[np.ndarray, np.ndarray]:
         r"""Return the eigenvalues of :math:`K_0` for the uniform law on the sphere.
@@ -228,13 +294,11 @@ class Spectrum:
         ValueError
             If d is below 3.
         """
-        from scipy.special import eval_gegenbauer, roots_gegenbauer
-
-        if not isinstance(d, int) or d < 3:
-            raise ValueError(f"d: expected an integer >= 3, got {d!r}")
+        require_int("d", d, 3)
+        require_positive_int("degrees", degrees)
         order = d / 2 - 1
         t, w = roots_gegenbauer(200, order)
-        values = w / w.sum() * _horner(self.mu**2, torch.as_tensor((1 + t) / 2)).numpy()
+        values = w / w.sum() * power_series(self.mu**2, torch.as_tensor((1 + t) / 2)).numpy()
         degree = np.arange(degrees)
         harmonics = eval_gegenbauer(degree[:, None], order, t)
         harmonics /= eval_gegenbauer(degree, order, 1.0)[:, None]
@@ -242,108 +306,5 @@ class Spectrum:
             math.comb(k + d - 1, k) - (math.comb(k + d - 3, k - 2) if k > 1 else 0)
             for k in degree.tolist()
         ]
-        return harmonics @ values, np.array(many, dtype=float)
-
-
-@dataclass(frozen=True)
-class SignTeacher:
-    r"""A teacher of finite :math:`\chi^2`: Gaussian weights with a random-sign mean.
-
-    Under :math:`\tau_y` the inner weights :math:`\omega' = (w, b)` stay Gaussian and
-
-    .. math::
-
-        a \mid \omega' \sim N(g(\omega'), 1), \qquad
-        g = \frac{\kappa}{\sqrt J} \sum_{j \le J} \mathrm{sign}(v_j\cdot\omega'),
-
-    with orthonormal :math:`v_j`, so that the signs are independent fair coins and
-    :math:`\chi^2(\tau_y\|\tau_0) = E\, e^{g^2} - 1` is a finite sum.
-
-    Parameters
-    ----------
-    directions : Tensor
-        The :math:`v_j`, shape (..., J, d + 1), orthonormal.
-    kappa : float
-        Root mean square of g.
-    """
-
-    directions: Tensor
-    kappa: float = 1.0
-
-    def __post_init__(self) -> None:
-        v = require_tensor("directions", self.directions, 2)
-        eye = torch.eye(v.shape[-2], dtype=v.dtype)
-        if v.shape[-2] > v.shape[-1] or (v @ v.mT - eye).abs().max() > 1e-8:
-            raise ValueError("directions: not orthonormal; take rows of a QR factor")
-
-    @classmethod
-    def sample(
-        cls,
-        d: int,
-        generator: torch.Generator,
-        ridges: int = 4,
-        kappa: float = 1.0,
-        batch: tuple[int, ...] = (),
-    ) -> SignTeacher:
-        r"""Draw random directions in dimension d + 1, a batch of teachers at once."""
-        require_generator(generator)
-        square = torch.randn(
-            *batch, d + 1, d + 1, generator=generator, dtype=torch.float64
-        )
-        return cls(torch.linalg.qr(square)[0][..., :ridges, :].contiguous(), kappa)
-
-    def means(self) -> tuple[Tensor, Tensor]:
-        r"""Return the values of g, shape (J + 1,), and their probabilities."""
-        j = self.directions.shape[-2]
-        up = torch.arange(j + 1, dtype=torch.float64)
-        chance = torch.tensor([math.comb(j, k) / 2.0**j for k in range(j + 1)])
-        return self.kappa / math.sqrt(j) * (2 * up - j), chance.double()
-
-    def chi2(self) -> float:
-        r"""Return :math:`\chi^2(\tau_y\|\tau_0) = E\, e^{g^2} - 1`."""
-        g, chance = self.means()
-        return float((chance * torch.expm1(g**2)).sum())
-
-    def third(self) -> float:
-        r"""Return :math:`E\,u^3`, :math:`u = d\tau_y/d\tau_0 - 1`, a finite sum too."""
-        g, chance = self.means()
-        return float((chance * (torch.expm1(3 * g**2) - 3 * torch.expm1(g**2))).sum())
-
-    def labels(self, x: Tensor, spectrum: Spectrum) -> Tensor:
-        r"""Return :math:`y(x) = E_{\tau_y} h(x, \cdot)`, exactly.
-
-        .. math::
-
-            y(x) = \frac{\kappa}{\sqrt J} \sum_j \sum_r \mu_r s_r
-                   \Big(\frac{v_j\cdot(x, 1)}{\sqrt2}\Big)^r,
-
-        with :math:`s_r` the Hermite coefficients of the sign.
-
-        Parameters
-        ----------
-        x : Tensor
-            Unit vectors, shape (..., n, d).
-        spectrum : Spectrum
-            The activation's.
-
-        Returns
-        -------
-        Tensor
-            Shape (..., n).
-        """
-        x = _unit(x, self.directions.shape[-1] - 1)
-        lifted = torch.cat([x, torch.ones_like(x[..., :1])], -1) / math.sqrt(2.0)
-        ridge = _horner(
-            spectrum.mu * _sign_coefficients(spectrum.degree),
-            lifted @ self.directions.mT,
-        )
-        return self.kappa / math.sqrt(self.directions.shape[-2]) * ridge.sum(-1)
-
-
-def _sign_coefficients(degree: int) -> Tensor:
-    out = torch.zeros(degree + 1, dtype=torch.float64)
-    size = math.sqrt(2.0 / math.pi)
-    for r in range(1, degree + 1, 2):
-        out[r] = size
-        size *= -r / math.sqrt((r + 1) * (r + 2))
-    return out
+        # none is negative but for rounding
+        return np.maximum(harmonics @ values, 0.0), np.array(many, dtype=float)

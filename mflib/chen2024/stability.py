@@ -9,20 +9,35 @@ Laws at every depth are compared in :math:`W^2 = \int_0^1 W_2(\nu^s, \nu'^s)^2\,
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_number,
+    require_tensor,
+)
 from ..gram import neuron_gram
 from ..ode import Trajectory
 from .magnus import propagator
 from .network import ScaledResNet
 
-__all__ = ["KAPPA", "gram_modulus", "gronwall_bounds", "state_sensitivity"]
+__all__ = ["GronwallBounds", "KAPPA", "gram_modulus", "gronwall_bounds", "state_sensitivity"]
 
 #: The largest second derivative of tanh.
 KAPPA = 4.0 / (3.0 * math.sqrt(3.0))
+
+
+def _distance(w: Tensor | float) -> Tensor:
+    if not isinstance(w, Tensor):
+        return torch.tensor(require_number("w", w, least=0), dtype=torch.float64)
+    if not (require_tensor("w", w, 0) >= 0).all():
+        raise ValueError(f"w: expected finite distances W >= 0, got {w}")
+    return w.double()
 
 
 def gram_modulus(omega: Tensor, w: Tensor | float) -> Tensor:
@@ -48,15 +63,20 @@ def gram_modulus(omega: Tensor, w: Tensor | float) -> Tensor:
     -------
     Tensor
         Shape (...).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the particles are malformed or a distance is negative.
     """
-    a = require_tensor("omega", omega, 2)[..., 0]
+    a, w = require_tensor("omega", omega, 2)[..., 0], _distance(w)
     second, fourth = a.square().mean(-1).sqrt(), a.pow(4).mean(-1).sqrt()
     root = math.sqrt(2.0)
     return 2 * root + 2 * (2 * second + w) + 4 * root * KAPPA * fourth
 
 
 def state_sensitivity(net: ScaledResNet, theta: Tensor, trajectory: Trajectory) -> Tensor:
-    r"""Return the matrices whose top eigenvalue is the state's largest slope in W2, squared.
+    r"""Return matrices whose largest eigenvalue is the square of a state's steepest slope in W2.
 
     .. math::
 
@@ -65,8 +85,8 @@ def state_sensitivity(net: ScaledResNet, theta: Tensor, trajectory: Trajectory) 
             \nabla_\theta(q_{l+1}\sigma(Z_l, \theta))^\top\big],
         \qquad \sup_{W \le r} |\delta Z_i(1)| = r \sqrt{\lambda_{\max}(S_i)} + o(r),
 
-    a Gram matrix of the encoder in which the rows of the propagator take the place of
-    the adjoint.
+    the Gram matrix of the encoder with the rows of the propagator in place of the
+    adjoint.
 
     Parameters
     ----------
@@ -82,15 +102,27 @@ def state_sensitivity(net: ScaledResNet, theta: Tensor, trajectory: Trajectory) 
     Tensor
         Shape (..., n, d, d).
     """
+    require_instance("net", net, ScaledResNet)
+    require_instance("trajectory", trajectory, Trajectory)
+    layers = require_tensor("theta", theta, 3, last=net.encoder.k).shape[-3]
+    if trajectory.X.shape[-3] != layers + 1 or trajectory.stages.shape[-3] != 1:
+        raise ValueError(f"trajectory: is none of net.features for {layers} layers")
     q = propagator(net.encoder, trajectory)[..., 1:, :, :, :]
     z = trajectory.X[..., :-1, :, :].unsqueeze(-2).expand(q.shape)
     gram = neuron_gram(net.encoder, z, theta.unsqueeze(-3), q)
-    return net.alpha**2 * gram.mean(-4)
+    return net.scales(3)[0] ** 2 * gram.mean(-4)
+
+
+class GronwallBounds(NamedTuple):
+    r"""Bounds for the change of every layer's state and adjoint, both of shape (..., n)."""
+
+    state: Tensor
+    adjoint: Tensor
 
 
 def gronwall_bounds(
     net: ScaledResNet, theta: Tensor, omega: Tensor, x: Tensor, w: Tensor | float
-) -> tuple[Tensor, Tensor]:
+) -> GronwallBounds:
     r"""Bound the change of state and adjoint when the encoder's law moves by W.
 
     With :math:`\bar A = \alpha\langle E|u||w|\rangle`, :math:`\langle\cdot\rangle` the mean
@@ -122,13 +154,22 @@ def gronwall_bounds(
 
     Returns
     -------
-    tuple of Tensor
-        Bounds for every layer's state and adjoint, shape (..., n).
+    GronwallBounds
+        One bound for the states and one for the adjoints of all layers, shape (..., n).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is malformed or a distance is negative.
     """
+    require_instance("net", net, ScaledResNet)
     require_tensor("theta", theta, 3, last=net.encoder.k)
     require_tensor("omega", omega, 2, last=net.predictor.k)
-    w = torch.as_tensor(w, dtype=torch.float64).unsqueeze(-1)
-    alpha = net.alpha
+    require_tensor("x", x, 2, last=net.dim)
+    require_alike(x=x, theta=theta, omega=omega)
+    w, alpha = _distance(w), net.scales(1)[0]
+    require_broadcast(x=x.shape[:-2], theta=theta.shape[:-3], omega=omega.shape[:-2], w=w.shape)
+    w = w.unsqueeze(-1)
     u, v, _ = net.encoder.split(theta)
     u, v = u.norm(dim=-1), v.norm(dim=-1)
     a, head, _ = net.predictor.split(omega)
@@ -145,11 +186,11 @@ def gronwall_bounds(
 
     both = norm_u + norm_v
     mixed = (u * v).square().mean(-1).sqrt()
-    H = (KAPPA * r.unsqueeze(-1) * mixed.unsqueeze(-2) + both.unsqueeze(-2))
+    H = KAPPA * r.unsqueeze(-1) * mixed.unsqueeze(-2) + both.unsqueeze(-2)
     H = H.square().mean(-1).sqrt()
     bend = KAPPA * layers((u * v**2).mean(-1)) * state + H * w + 0.5 * w**2
     end = KAPPA * (a * head**2).mean(-1).unsqueeze(-1) * state
     size = (a * head).mean(-1).unsqueeze(-1) * growth.exp()
     h = layers(both**2).sqrt()
     factor = (growth + alpha * h * w + 0.5 * alpha * w**2).exp()
-    return state, factor * (end + alpha * size * bend)
+    return GronwallBounds(state, factor * (end + alpha * size * bend))

@@ -1,4 +1,4 @@
-r"""Training of the scaled network with the log-density carried by every particle.
+r"""Training of the scaled network with the log-density ratio carried by every particle.
 
 Along the characteristics of chen2024, eq. (10) and (12), the ratio of the present law
 to the initial one obeys, with :math:`\Phi` the functional derivative of the loss,
@@ -10,59 +10,108 @@ to the initial one obeys, with :math:`\Phi` the functional derivative of the los
     \mathcal L = \Delta - \omega\cdot\nabla, \qquad
     D_t = \log\frac{d\tau_t}{d\tau_0}(\omega_t),
 
-and likewise for the encoder, depth by depth. Nothing is approximated but time. What a
-particle feels is the :class:`Field` of both laws, so test points without mass may be
-carried along.
+and likewise for the encoder, depth by depth. Nothing is approximated but time. A particle
+feels both laws through the states and adjoints of the data only, so test points without
+mass may be carried along.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..activations import Activation
-from ..arguments import require_positive_int, require_tensor
-from ..blocks import NeuronBlock
-from ..gram import neuron_gram
-from ..measures import LayeredMeasure
-from ..ode import adjoint, flow
-from .cloud import Cloud
-from .ornstein_uhlenbeck import drift
+from ..arguments import (
+    require_instance,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
+from ..kl import kl_from_ratio
+from ..ode import Pass
+from ..stepping import State, runge_kutta_step
+from .network import ScaledResNet
+from .ornstein_uhlenbeck import NeuronSum
 
-__all__ = ["CarriedFlow", "Field", "Run"]
+__all__ = ["Particles", "Run", "TrainingFlow"]
 
 
 @dataclass(frozen=True)
-class Field:
-    r"""What both laws do to a particle, by the states and costates of the data.
+class Particles(State):
+    r"""The particles of both laws and, where wanted, their log-density ratios.
+
+    .. math::
+
+        D = \log\frac{d\tau_t}{d\tau_0}(\omega_t), \qquad
+        KL(\tau_t\|\tau_0) = E_{\tau_t}[D + e^{-D} - 1].
+
+    They add and scale as a :class:`~mflib.stepping.State`; a velocity is one of these too.
 
     Attributes
     ----------
-    z : Tensor
-        :math:`Z_\nu(x_i, 1)`, shape (..., n, d).
-    outputs : Tensor
-        :math:`f_{\tau,\nu}(x_i)`, shape (..., n).
-    states, costates : Tensor or None
-        :math:`Z_l` before each layer and p at its end, shape (..., L, n, d); None for a
-        frozen encoder.
+    theta : Tensor or None
+        Encoder particles, shape (..., L, M, 2d+1); None is the frozen encoder of a
+        symmetrised start, :math:`Z_\nu(x, s) = x`.
+    omega : Tensor
+        Predictor particles, shape (..., K, d+2).
+    theta_ratio : Tensor or None
+        :math:`\log d\nu^s_t/d\nu^s_0` at the encoder's, shape (..., L, M).
+    omega_ratio : Tensor or None
+        :math:`\log d\tau_t/d\tau_0` at the predictor's, shape (..., K); None does without
+        ratios, at two thirds of the cost.
     """
 
-    z: Tensor
-    outputs: Tensor
-    states: Tensor | None = None
-    costates: Tensor | None = None
+    inner = {"theta": 3, "omega": 2, "theta_ratio": 2, "omega_ratio": 1}
+
+    theta: Tensor | None
+    omega: Tensor
+    theta_ratio: Tensor | None = None
+    omega_ratio: Tensor | None = None
+
+    @classmethod
+    def start(cls, theta: Tensor | None, omega: Tensor) -> Particles:
+        """Return the particles at time 0, where every ratio is 0."""
+        require_tensor("omega", omega, 2)
+        if theta is not None:
+            require_tensor("theta", theta, 3)
+        zero = (None if v is None else torch.zeros_like(v[..., 0]) for v in (theta, omega))
+        return cls(theta, omega, *zero)
+
+    def first(self, encoder: int, predictor: int) -> Particles:
+        """Return the first particles of each layer of the encoder and of the predictor."""
+
+        def kept(value: Tensor | None, axis: int, count: int) -> Tensor | None:
+            return None if value is None else value.narrow(axis, 0, count)
+
+        return Particles(
+            kept(self.theta, -2, encoder),
+            kept(self.omega, -2, predictor),
+            kept(self.theta_ratio, -1, encoder),
+            kept(self.omega_ratio, -1, predictor),
+        )
+
+    @property
+    def kl_predictor(self) -> Tensor:
+        r""":math:`KL(\tau_t\|\tau_0)`, the average over all particles, shape (...)."""
+        return kl_from_ratio(self.omega_ratio)
+
+    @property
+    def kl_encoder(self) -> Tensor:
+        r""":math:`KL(\nu_t\|\nu_0)`, averaged over particles and depth, shape (...)."""
+        if self.theta_ratio is None:
+            return torch.zeros_like(self.omega_ratio[..., 0])
+        return kl_from_ratio(self.theta_ratio).mean(-1)
 
 
 @dataclass(frozen=True)
 class Run:
-    r"""What a training run leaves behind; the last axis of each record is time.
+    r"""The end of a training run and the record of its course.
 
     Attributes
     ----------
-    cloud : Cloud
+    particles : Particles
         The particles at the end.
     times : Tensor
         Recorded times, shape (..., R) with the batch of the time horizon.
@@ -73,7 +122,7 @@ class Run:
         :math:`f_t(x_i)`, shape (..., R, n).
     """
 
-    cloud: Cloud
+    particles: Particles
     times: Tensor
     loss: Tensor
     kl: Tensor
@@ -81,30 +130,22 @@ class Run:
     outputs: Tensor
 
 
-def _runge_kutta(
-    velocity: Callable[[Cloud], Cloud], cloud: Cloud, h: Tensor | float
-) -> Cloud:
-    half = 0.5 * torch.as_tensor(h, dtype=torch.float64)
-    k1 = velocity(cloud)
-    k2 = velocity(cloud.moved(half, k1))
-    k3 = velocity(cloud.moved(half, k2))
-    k4 = velocity(cloud.moved(2 * half, k3))
-    cloud = cloud.moved(half / 3, k1).moved(2 * half / 3, k2)
-    return cloud.moved(2 * half / 3, k3).moved(half / 3, k4)
+def _step(name: str, h: Tensor | float) -> Tensor | float:
+    if isinstance(h, Tensor):
+        return require_tensor(name, h, 0)
+    return require_number(name, h)
 
 
 @dataclass(frozen=True)
-class CarriedFlow:
-    r"""The training flow of chen2024 on fixed data, with carried log-densities.
+class TrainingFlow:
+    r"""The gradient flow of both laws on fixed data, chen2024, eq. (8)-(12).
 
     Parameters
     ----------
+    net : ScaledResNet
+        The network.
     x, y : Tensor
         Inputs (..., n, d) and labels (..., n).
-    alpha, beta : float or Tensor
-        Scalings; tensors have the batch's shape, so that one run covers many.
-    sigma : str or Activation
-        The activation :math:`\sigma_0`.
     laplacian, radial : float
         Factors of the two terms of :math:`\mathcal L`; anything but 1 is a control.
 
@@ -114,127 +155,116 @@ class CarriedFlow:
         If the data are malformed.
     """
 
+    net: ScaledResNet
     x: Tensor
     y: Tensor
-    alpha: float | Tensor = 1.0
-    beta: float | Tensor = 1.0
-    sigma: str | Activation = "tanh"
     laplacian: float = 1.0
     radial: float = 1.0
 
     def __post_init__(self) -> None:
-        d = require_tensor("x", self.x, 2).shape[-1]
+        require_instance("net", self.net, ScaledResNet)
+        require_tensor("x", self.x, 2, last=self.net.dim)
         require_tensor("y", self.y, 1, last=self.x.shape[-2])
-        for name in ("alpha", "beta"):
-            value = torch.as_tensor(getattr(self, name), dtype=torch.float64)
-            if not (torch.isfinite(value).all() and (value > 0).all()):
-                raise ValueError(f"{name}: expected positive scalings, got {value}")
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "encoder", NeuronBlock(d, self.sigma))
-        object.__setattr__(self, "predictor", NeuronBlock(d, self.sigma, out=1))
+        for name in ("laplacian", "radial"):
+            require_number(name, getattr(self, name))
 
-    def field(self, cloud: Cloud) -> Field:
-        """Return the field of a cloud; its particles share the mass 1 equally."""
-        k = cloud.omega.shape[-2]
-        uniform = torch.full((k,), 1.0 / k, dtype=torch.float64)
-        z, path = self.x, None
-        if cloud.theta is not None:
-            layers, m = cloud.theta.shape[-3:-1]
-            weights = torch.full((layers, m), 1.0 / m, dtype=torch.float64)
-            law = LayeredMeasure(cloud.theta, self.alpha[..., None, None] * weights)
-            path = flow(self.encoder, law, self.x, layers)
-            z = path.X[..., -1, :, :]
-        f = self.predictor.field(z, cloud.omega, uniform)[..., 0]
-        f = self.beta.unsqueeze(-1) * f
-        if path is None:
-            return Field(z, f)
-        p1 = self.predictor.vjp(z, cloud.omega, uniform, torch.ones_like(z[..., :1]))
-        costates = adjoint(self.encoder, path, p1).stages[..., 0, :, :]
-        return Field(z, f, path.stages[..., 0, :, :], costates)
+    def backward(self, particles: Particles) -> Pass:
+        """Return states, adjoints and residuals of the data, the field of the particles."""
+        require_instance("particles", particles, Particles)
+        return self.net.backward(particles.theta, particles.omega, self.x, self.y)
 
-    def predict(self, cloud: Cloud) -> Tensor:
+    def predict(self, particles: Particles) -> Tensor:
         r"""Return :math:`f_{\tau,\nu}(x_i)`, shape (..., n)."""
-        return self.field(cloud).outputs
+        require_instance("particles", particles, Particles)
+        return self.net.predict(particles.theta, particles.omega, self.x)
 
-    def loss(self, cloud: Cloud) -> Tensor:
+    def loss(self, particles: Particles) -> Tensor:
         r"""Return :math:`\hat L = \frac1{2n}\sum_i (f(x_i) - y_i)^2`, shape (...)."""
-        return 0.5 * (self.predict(cloud) - self.y).square().mean(-1)
+        require_instance("particles", particles, Particles)
+        return self.net.loss(particles.theta, particles.omega, self.x, self.y)
 
-    def velocity(self, cloud: Cloud, field: Field | None = None) -> Cloud:
-        r"""Return the velocity of every particle and of its log-density ratio.
+    def velocity(self, particles: Particles, passed: Pass | None = None) -> Particles:
+        r"""Return the velocity of every particle and the rate of its log-density ratio.
 
         Parameters
         ----------
-        cloud : Cloud
-            The particles.
-        field : Field, optional
-            The field in which they move; default their own.
+        particles : Particles
+            Where the velocity is taken.
+        passed : Pass, optional
+            The field in which they move, from :meth:`backward`; default their own.
 
         Returns
         -------
-        Cloud
-            Velocities :math:`-\nabla\Phi` and rates :math:`\mathcal L\Phi`.
+        Particles
+            Velocities :math:`-\nabla\Phi` and, if ratios are carried, rates
+            :math:`\mathcal L\Phi`.
         """
-        field = self.field(cloud) if field is None else field
-        mass = self.beta.unsqueeze(-1) * (field.outputs - self.y) / self.y.shape[-1]
-        ones = torch.ones_like(field.z[..., :1])
-        moved = drift(self.predictor, field.z, cloud.omega, ones, mass)
-        head = Cloud(-moved[0], self._rate(*moved))
-        if cloud.theta is None:
-            return head
-        mass = (self.alpha.unsqueeze(-1) * mass).unsqueeze(-2)
-        moved = drift(self.encoder, field.states, cloud.theta, field.costates, mass)
-        return replace(head, theta=-moved[0], theta_ratio=self._rate(*moved))
+        require_instance("particles", particles, Particles)
+        passed = self.backward(particles) if passed is None else passed
+        theta, omega = particles.theta, particles.omega
+        moves = self.net.velocity(theta, omega, passed)
+        if particles.omega_ratio is None:
+            return Particles(*moves)
+        sums = self.net.first_variation(passed)
+        rates = map(self._rate, sums, (theta, omega), moves)
+        return Particles(*moves, *rates)
 
-    def _rate(self, gradient: Tensor, laplacian: Tensor, radial: Tensor) -> Tensor:
-        return self.laplacian * laplacian - self.radial * radial
+    def _rate(self, phi: NeuronSum, at: Tensor | None, velocity: Tensor | None) -> Tensor | None:
+        if at is None:
+            return None
+        # the velocity is minus the gradient
+        return self.laplacian * phi.laplacian(at) + self.radial * (at * velocity).sum(-1)
 
-    def step(self, cloud: Cloud, h: Tensor | float) -> Cloud:
-        r"""Advance by one classical Runge-Kutta step of length `h` in training time."""
-        return self.stages(cloud, h)[0]
+    def step(self, particles: Particles, h: Tensor | float) -> Particles:
+        r"""Advance by one classical Runge-Kutta step of length `h` in training time.
 
-    def stages(self, cloud: Cloud, h: Tensor | float) -> tuple[Cloud, list[Field]]:
+        Notes
+        -----
+        The flow is stiff: a step is stable only for
+        :math:`h \beta^2 \lambda_{\max}(\alpha^2 G_1 + G_2)/n < 2.78`.
+        """
+        return runge_kutta_step(self.velocity, particles, _step("h", h))
+
+    def stages(self, particles: Particles, h: Tensor | float) -> tuple[Particles, list[Pass]]:
         """Advance by one step, and return the fields of its four stages too."""
-        fields: list[Field] = []
+        fields: list[Pass] = []
 
-        def own(state: Cloud) -> Cloud:
-            fields.append(self.field(state))
-            return self.velocity(state, fields[-1])
+        def own(stage: Particles) -> Particles:
+            fields.append(self.backward(stage))
+            return self.velocity(stage, fields[-1])
 
-        return _runge_kutta(own, cloud, h), fields
+        return runge_kutta_step(own, particles, _step("h", h)), fields
 
-    def carry(self, ghosts: Cloud, h: Tensor | float, fields: Sequence[Field]) -> Cloud:
+    def carry(self, points: Particles, h: Tensor | float, fields: Sequence[Pass]) -> Particles:
         """Move test points, which have no mass, through the fields of a step."""
-        seen = iter(fields)
-        return _runge_kutta(lambda state: self.velocity(state, next(seen)), ghosts, h)
+        if len(require_instance("fields", fields, Sequence)) != 4:
+            raise ValueError(f"fields: expected those of 4 stages, got {len(fields)}")
+        require_instance("points", points, Particles)
+        velocities = [lambda at, field=field: self.velocity(at, field) for field in fields]
+        return runge_kutta_step(velocities, points, _step("h", h))
 
-    def gram(self, cloud: Cloud) -> Tensor:
+    def gram(self, particles: Particles, passed: Pass | None = None) -> Tensor:
         r"""Return :math:`\alpha^2 G_1 + G_2`, shape (..., n, n)."""
-        field = self.field(cloud)
-        ones = torch.ones_like(field.z[..., :1])
-        gram = neuron_gram(self.predictor, field.z, cloud.omega, ones)
-        if cloud.theta is None:
-            return gram
-        encoder = neuron_gram(self.encoder, field.states, cloud.theta, field.costates)
-        return gram + self.alpha[..., None, None] ** 2 * encoder.mean(-3)
+        passed = self.backward(particles) if passed is None else passed
+        return self.net.gram(particles.theta, particles.omega, passed)
 
-    def stable_step(self, cloud: Cloud) -> Tensor:
+    def stable_step(self, particles: Particles) -> Tensor:
         r"""Return the largest stable step :math:`2.7\,n/(\beta^2\lambda_{\max})` here.
 
         The stability interval of the Runge-Kutta method ends at 2.785; shape (...).
         """
-        largest = torch.linalg.eigvalsh(self.gram(cloud))[..., -1]
-        return 2.7 * self.x.shape[-2] / (self.beta**2 * largest)
+        largest = torch.linalg.eigvalsh(self.gram(particles))[..., -1]
+        return 2.7 * self.x.shape[-2] / (self.net.beta**2 * largest)
 
     def train(
-        self, cloud: Cloud, time: Tensor | float, steps: int, records: int = 1
+        self, particles: Particles, time: Tensor | float, steps: int, records: int = 1
     ) -> Run:
         r"""Train for a given time in equal steps and keep a record.
 
         Parameters
         ----------
-        cloud : Cloud
-            The start.
+        particles : Particles
+            The start, with ratios.
         time : float or Tensor
             The horizon T, a number or one a batch entry, shape (...).
         steps : int
@@ -249,34 +279,43 @@ class CarriedFlow:
         Raises
         ------
         ValueError
-            If the step violates the stability bound at any recorded time, or `records`
-            does not divide `steps`.
+            If the step violates the stability bound at any recorded time, `records` does
+            not divide `steps`, the horizon is not positive or no ratios are carried.
         """
+        require_instance("particles", particles, Particles)
         require_positive_int("steps", steps)
         require_positive_int("records", records)
+        if particles.omega_ratio is None:
+            raise ValueError("particles: carry no ratios; begin with Particles.start")
         if steps % records:
             raise ValueError(f"records: {records} does not divide the {steps} steps")
-        h = torch.as_tensor(time, dtype=torch.float64) / steps
-        rows = [self._record(cloud, h)]
+        h = torch.as_tensor(_step("time", time), dtype=torch.float64) / steps
+        if not (h > 0).all():
+            raise ValueError(f"time: expected positive horizons, got {time!r}")
+        rows = [self._record(particles, h)]
         for step in range(1, steps + 1):
-            cloud = self.step(cloud, h)
+            particles = self.step(particles, h)
             if step % (steps // records) == 0:
-                rows.append(self._record(cloud, h))
+                rows.append(self._record(particles, h))
         loss, kl, smallest, outputs = zip(*rows, strict=True)
         times = h.unsqueeze(-1) * torch.arange(records + 1) * (steps // records)
         return Run(
-            cloud, times, torch.stack(loss, -1), torch.stack(kl, -1),
-            torch.stack(smallest, -1), torch.stack(outputs, -2),
+            particles,
+            times,
+            torch.stack(loss, -1),
+            torch.stack(kl, -1),
+            torch.stack(smallest, -1),
+            torch.stack(outputs, -2),
         )
 
-    def _record(self, cloud: Cloud, h: Tensor) -> tuple[Tensor, ...]:
-        eigenvalues = torch.linalg.eigvalsh(self.gram(cloud))
-        stiffness = h * self.beta**2 * eigenvalues[..., -1] / self.x.shape[-2]
+    def _record(self, particles: Particles, h: Tensor) -> tuple[Tensor, ...]:
+        passed = self.backward(particles)
+        eigenvalues = torch.linalg.eigvalsh(self.gram(particles, passed))
+        stiffness = h * self.net.beta**2 * eigenvalues[..., -1] / self.x.shape[-2]
         if not (stiffness < 2.7).all():
             raise ValueError(
                 f"steps: h beta^2 lambda_max / n reaches {float(stiffness.max()):.3g}, "
                 "the method is stable below 2.7; take more steps"
             )
-        outputs = self.predict(cloud)
-        loss = 0.5 * (outputs - self.y).square().mean(-1)
-        return loss, cloud.kl_predictor, eigenvalues[..., 0], outputs
+        outputs = passed.residual + self.y
+        return passed.loss, particles.kl_predictor, eigenvalues[..., 0], outputs

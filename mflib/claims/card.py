@@ -8,7 +8,7 @@ from typing import Any
 
 from .intervals import LEVEL
 
-__all__ = ["BADGES", "MEASURED", "html", "number", "text", "unsaid"]
+__all__ = ["BADGES", "MEASURED", "deciding", "html", "number", "text", "unsaid"]
 
 #: The head of a column of measurements, with the level of their intervals.
 MEASURED = f"measured [{100 * LEVEL:g} %]"
@@ -67,6 +67,8 @@ def measured(check: dict[str, Any]) -> str:
     if check["kind"] == "bound" and check["measured"] is not None:
         ratio = check["details"].get("tightness") is not None
         value = f"{'worst ratio' if ratio else 'excess'} {value}"
+        if check.get("word") and ratio:
+            value += f", {check['word']}"
     if check["interval"]:
         lo, hi = check["interval"]
         if lo != hi:
@@ -108,6 +110,11 @@ def _extra(check: dict[str, Any]) -> str:
             f"the {details['other']['statistic']} average has the slope "
             f"{details['other']['slope']:.3f}: the exponent depends on the average"
         )
+    if abs(details.get("skewness") or 0) > 1 and details["seeds"] < 48:
+        words.append(
+            f"skewness {details['skewness']:.1f}: the interval of such a mean misses "
+            "more often than 1 %"
+        )
     if details.get("share"):
         words.append(f"at least {details['share']:.0%} of all seeds")
     if details.get("trials"):
@@ -121,6 +128,13 @@ def _extra(check: dict[str, Any]) -> str:
     return "; ".join(words + check.get("unsaid", []))
 
 
+def deciding(record: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the check that decided a claim, the first one where none is named."""
+    checks = record["checks"]
+    named = (check for check in checks if check["name"] == record.get("deciding"))
+    return next(named, checks[0] if checks else None)
+
+
 def unsaid(record: dict[str, Any]) -> list[str]:
     """Return what the rules ask for and a claim's checks do not say, one line each."""
     return [
@@ -132,6 +146,8 @@ def _state(control: dict[str, Any]) -> str:
     """Write why a control did not flip."""
     if control.get("state") == "weak":
         return f"decides nothing: {control['reason']}"
+    if control.get("state") == "undecided":
+        return "its check decides nothing"
     return control.get("state", "stuck")
 
 

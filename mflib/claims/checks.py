@@ -1,15 +1,19 @@
 r"""Checks: a prediction with its tolerance, its measurement, and its controls.
 
 A check is stated first and measured once; the rule that judges it is that of its kind
-(:mod:`mflib.claims.rules`), and its controls are judged by the same rule.
+(:mod:`mflib.claims`), and its controls are judged by the same rule.
 """
 
 from __future__ import annotations
 
+import math
+import numbers
 import sys
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
+
+import numpy as np
 
 from .evidence import ClaimError, digest, suspicion
 
@@ -17,6 +21,15 @@ __all__ = ["Check", "ClaimError", "Control", "Outcome"]
 
 VERIFIED, REFUTED = "verified", "refuted"
 INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
+
+#: Independent seeds below which nothing random is decided.
+FEWEST = 8
+
+#: The largest tolerance of a rate, and of a limit relative to its value or scale.
+CAP = 0.15
+
+#: Relative difference below which two floats are one.
+ROUNDING = 4 * np.finfo(float).eps
 
 #: What a check is for.
 PREDICTED, PREMISE = "predicted", "premise"
@@ -47,6 +60,23 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+def not_finite(what: str) -> Outcome:
+    """Return the outcome of a measurement that holds NaN or infinity."""
+    return Outcome(INCONCLUSIVE, None, reason=f"{what} is NaN or infinite")
+
+
+def finite(name: str, value: Any, positive: bool = False) -> float:
+    """Return a finite real number, positive where asked; else raise ClaimError."""
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    try:
+        if good and math.isfinite(value) and (value > 0 or not positive):
+            return float(value)
+    except OverflowError:
+        pass
+    kind = "positive finite" if positive else "finite"
+    raise ClaimError(f"{name}: expected a {kind} number, got {value!r}")
+
+
 class Check:
     """A prediction, stated before its measurement, and the rule that judges it.
 
@@ -70,6 +100,7 @@ class Check:
         self.role = PREDICTED
         self._claim: Any = None
         self._outcome: Outcome | None = None
+        self._given: tuple[tuple[Any, ...], ...] = ()
         self._digest: str | None = None
         self._controls: list[Control] = []
 
@@ -90,6 +121,11 @@ class Check:
     def outcome(self) -> Outcome | None:
         """What the rule said of the measurement, None before it."""
         return self._outcome
+
+    @property
+    def given(self) -> tuple[tuple[Any, ...], ...]:
+        """The arguments of `measure`, then those of an adversary, as they were judged."""
+        return self._given
 
     @property
     def controls(self) -> tuple[Control, ...]:
@@ -117,7 +153,7 @@ class Check:
                 " them (run the chapter from its claim on)"
             )
         outcome, self._digest = _judged(self, False, args, kwargs, sys._getframe(1))
-        self._outcome = outcome
+        self._outcome, self._given = outcome, (args,)
         self._claim.touch()
 
     def control(self, name: str, broke: str) -> Control:
@@ -200,12 +236,18 @@ class Control:
             raise ClaimError("control: say what is done (name) and what it breaks (broke)")
         self.name, self.broke, self.check = name, broke, check
         self._outcome: Outcome | None = None
+        self._given: tuple[tuple[Any, ...], ...] = ()
         self._digest: str | None = None
 
     @property
     def outcome(self) -> Outcome | None:
         """What the check's rule said of the control, None before it."""
         return self._outcome
+
+    @property
+    def given(self) -> tuple[tuple[Any, ...], ...]:
+        """The arguments of `measure`, as they were judged."""
+        return self._given
 
     def measure(self, *args: Any, **kwargs: Any) -> None:
         """Judge the control's measurement by the check's own rule.
@@ -226,7 +268,7 @@ class Control:
             if other is not self and other._digest == self._digest:
                 where = f"{other.name!r} of {other.check.name!r}"
                 outcome = _refused(outcome, f"the same numbers as the control {where}")
-        self._outcome = outcome
+        self._outcome, self._given = outcome, (args,)
         self.check.claim.touch()
 
     @property
@@ -245,12 +287,17 @@ class Control:
 
     @property
     def state(self) -> str:
-        """flipped; weak (it decides nothing); stuck (the check's own verdict); not run."""
+        """flipped, weak (it decides nothing), stuck (the check's own verdict), or not run.
+
+        Where the check itself decides nothing there is nothing to flip: undecided.
+        """
         if self._outcome is None:
             return NOT_RUN
         if self.flipped:
             return "flipped"
-        return "weak" if self._outcome.verdict == INCONCLUSIVE else "stuck"
+        if self._outcome.verdict == INCONCLUSIVE:
+            return "weak"
+        return "stuck" if self.check.verdict in (VERIFIED, REFUTED) else "undecided"
 
     def record(self) -> dict[str, Any]:
         """Return the control as plain JSON data."""
@@ -280,6 +327,6 @@ def _judged(
 ) -> tuple[Outcome, str]:
     """Return a rule's outcome and the fingerprint of the numbers that it was given."""
     outcome = check._judge(*args, control=control, **kwargs)
-    if why := suspicion(args, frame):
+    if why := suspicion((*args, *kwargs.values()), frame):
         outcome = _refused(outcome, why)
     return outcome, digest(args, kwargs)

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import provenance
 from . import card, register
+from .bound import Bound
 from .checks import (
     INCONCLUSIVE,
     NOT_RUN,
@@ -22,7 +23,7 @@ from .checks import (
 )
 from .evidence import ClaimError
 from .families import family
-from .rules import Bound
+from .thresholds import MeanBound
 
 __all__ = ["KINDS", "SCHEMA", "Claim"]
 
@@ -81,6 +82,7 @@ class Claim:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from mflib.claims import Claim, Identity
     >>> claim = Claim("X-1", paper="lu2020", where="eq. (1)", kind="identity",
     ...               statement="A sine is odd.")
@@ -212,7 +214,7 @@ class Claim:
         for control in self.controls:
             if not control.flipped:
                 return INCONCLUSIVE, self._unflipped(control), control.check
-        words = [each.word for each in self.predicted if isinstance(each, Bound)]
+        words = [each.word for each in self.predicted if isinstance(each, (Bound, MeanBound))]
         if words and len(words) == len(self.predicted) and set(words) == {"idle"}:
             return INCONCLUSIVE, "no case came near the bound: it could not have failed", check
         return verdict, reason, check
@@ -245,7 +247,7 @@ class Claim:
     @property
     def sharpness(self) -> str | None:
         """The word of the least sharp predicted bound; None without a bound."""
-        words = [check.word for check in self.predicted if isinstance(check, Bound)]
+        words = [check.word for check in self.predicted if isinstance(check, (Bound, MeanBound))]
         order = ("no ratio", "idle", "not sharp", "sharp", "attained")
         return min(words, key=order.index) if words and self._measured else None
 

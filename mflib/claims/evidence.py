@@ -241,6 +241,7 @@ def suspicion(given: tuple, frame: FrameType | None) -> str | None:
     if len(given) == 2 and given[0] is given[1] and not isinstance(given[0], (int, float)):
         return "a quantity compared with itself"
     call = _call(frame)
-    if call is not None and call.args and all(map(_typed, call.args)):
+    written = [*call.args, *(word.value for word in call.keywords)] if call else []
+    if written and all(map(_typed, written)):
         return "a literal, nothing was measured"
     return None

@@ -55,6 +55,14 @@ def _weights(seeds: int):
         yield part / seeds
 
 
+def _left_out(seeds: int):
+    """Yield the weights that leave one seed out, in portions of a few million numbers."""
+    for part in np.array_split(np.arange(seeds), max(1, seeds * seeds // 2_000_000)):
+        weights = np.full((len(part), seeds), 1.0 / (seeds - 1))
+        weights[np.arange(len(part)), part] = 0.0
+        yield weights
+
+
 def log_average(
     errors: np.ndarray, statistic: str = "rms", weights: np.ndarray | None = None
 ) -> np.ndarray:
@@ -197,15 +205,17 @@ def intervals(
         Shape (C,).
     """
     seeds = len(errors)
-    estimate = log_average(errors, statistic) @ contrast
-    without = (1.0 - np.eye(seeds)) / (seeds - 1)
-    left_out = log_average(errors, statistic, without) @ contrast
-    pseudo = seeds * estimate - (seeds - 1) * left_out
-    resampled = None
-    if seeds <= _MOST:
-        with np.errstate(divide="ignore", invalid="ignore"):
+    # an average that vanishes without some seeds has no finite interval, which says so
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = log_average(errors, statistic) @ contrast
+        left_out = np.concatenate(
+            [log_average(errors, statistic, w) @ contrast for w in _left_out(seeds)]
+        )
+        pseudo = seeds * estimate - (seeds - 1) * left_out
+        resampled = None
+        if seeds <= _MOST:
             resampled = [log_average(errors, statistic, w) @ contrast for w in _weights(seeds)]
-    return estimate, *_ends(estimate, pseudo, resampled, quantile)
+        return estimate, *_ends(estimate, pseudo, resampled, quantile)
 
 
 def slope_interval(

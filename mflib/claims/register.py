@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from .checks import ClaimError
+from .evidence import ClaimError
 
 __all__ = ["CLASSES", "COLUMNS", "PRIVATE", "Entry", "find", "look_up", "read"]
 
@@ -35,7 +35,7 @@ PRIVATE = "X-"
 class Entry(NamedTuple):
     """A row of the register.
 
-    Attributes
+    Parameters
     ----------
     id, paper, where, kind, statement : str
         As in :class:`mflib.claims.Claim`.
@@ -104,8 +104,10 @@ def _read(path: Path, changed: int, size: int) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(COLUMNS) or not all(cell.strip() for cell in row[:-1]):
-            raise ClaimError(f"{path}: row {number} ({', '.join(row[:1])}) lacks a column; "
-                             "only the chapter may be empty")
+            raise ClaimError(
+                f"{path}: row {number} ({', '.join(row[:1])}) lacks a column; "
+                "only the chapter may be empty"
+            )
         if row[5] not in CLASSES:
             raise ClaimError(f"{path}: {row[0]}: class {row[5]!r} is none of {', '.join(CLASSES)}")
         if row[0] in entries or row[0].startswith(PRIVATE):
@@ -142,14 +144,18 @@ def look_up(
             )
         for name, value in given.items():
             if value is not None:
-                raise ClaimError(f"{name}: of {id} stands in the register {path}; leave it out "
-                                 "here and change it there")
+                raise ClaimError(
+                    f"{name}: of {id} stands in the register {path}; leave it out "
+                    "here and change it there"
+                )
         return entries[id]
     for name, value in given.items():
         if not isinstance(value, str) or not value.strip():
             raise ClaimError(f"{name}: {id} needs a non-empty text, got {value!r}")
     papers = list(dict.fromkeys(row.paper for row in entries.values()))
     if paper not in papers:
-        raise ClaimError(f"paper: {paper!r} is none of {', '.join(papers)}; a new paper needs "
-                         f"a row in the register {path}")
+        raise ClaimError(
+            f"paper: {paper!r} is none of {', '.join(papers)}; a new paper needs "
+            f"a row in the register {path}"
+        )
     return Entry(id, paper, where, kind, " ".join(statement.split()), "beyond", "")

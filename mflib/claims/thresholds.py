@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from .checks import INCONCLUSIVE, REFUTED, VERIFIED, Check, Outcome
+from .bound import tightness_word
+from .checks import FEWEST, INCONCLUSIVE, REFUTED, VERIFIED, Check, Outcome, finite, not_finite
 from .evidence import ClaimError, as_array, in_pairs
 from .intervals import QUANTILE, mean_interval
-from .rules import FEWEST, finite, not_finite, tightness_word
 
 __all__ = ["Below", "MeanBound", "ShareBound"]
 
@@ -136,10 +136,14 @@ class MeanBound(Check):
             return Outcome(VERIFIED, worst, interval, "every mean is below its bound", details)
         return Outcome(INCONCLUSIVE, worst, interval, "an interval holds its bound", details)
 
+    @property
+    def word(self) -> str:
+        """attained, sharp, not sharp or idle, for a bound that was measured."""
+        return tightness_word(self._outcome.details.get("tightness") if self._outcome else None)
+
     def record(self) -> dict[str, Any]:
         """Return the check as plain JSON data, with the word of its tightness."""
-        ratio = self._outcome.details.get("tightness") if self._outcome else None
-        return super().record() | {"word": tightness_word(ratio) if self._outcome else None}
+        return super().record() | {"word": self.word if self._outcome else None}
 
 
 class ShareBound(Check):

@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..arguments import require_generator, require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_choice,
+    require_generator,
+    require_instance,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..measures import LayeredMeasure
 from ..ode import Pass
 from ..problem import Problem
@@ -22,7 +31,7 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True)
 class Rule:
-    r"""What is trained besides the blocks' parameters, and who moves.
+    r"""A training rule: what is trained besides the parameters, and what the sort permutes.
 
     Attributes
     ----------
@@ -32,7 +41,7 @@ class Rule:
         ``equal``: all 1/n; ``scalar``: all T/n with T trained; ``stamps``: differences of
         the sorted stamps; ``masses``: the blocks' own, trained.
     moves : str
-        What the sort moves. ``blocks``: the blocks; ``stamps``: only the stamps, the
+        What the sort permutes. ``blocks``: the blocks; ``stamps``: only the stamps, the
         blocks stay; ``others``: as many blocks, but others; ``none``: nothing.
     velocity : str
         What moves the stamps: ``gradient`` descent, or the ``flow``'s commutator.
@@ -45,6 +54,12 @@ class Rule:
     moves: str = "blocks"
     velocity: str = "gradient"
     normalised: bool = True
+
+    def __post_init__(self) -> None:
+        require_choice("steps", self.steps, ("equal", "scalar", "stamps", "masses"))
+        require_choice("moves", self.moves, ("blocks", "stamps", "others", "none"))
+        require_choice("velocity", self.velocity, ("gradient", "flow"))
+        require_choice("normalised", self.normalised, (True, False))
 
 
 #: The rules that the chapter compares, by name.
@@ -64,7 +79,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class Training:
-    r"""What a training run leaves.
+    r"""The result of a training run.
 
     Attributes
     ----------
@@ -181,8 +196,9 @@ def train(
         T \leftarrow T - \eta\, \kappa\, \partial_T E,
 
     followed by the sort. With ``velocity="flow"`` the stamps take
-    :func:`~mflib.lu2020.sorted_network.depth_velocity` times :math:`\eta\kappa` instead, and stay in [0, 1];
-    trained masses follow :math:`m_i \leftarrow m_i\, e^{-\eta\kappa\Phi_i}`, rescaled to sum 1.
+    :func:`~mflib.lu2020.sorted_network.depth_velocity` times :math:`\eta\kappa` instead, and
+    stay in [0, 1]; trained masses follow :math:`m_i \leftarrow m_i\, e^{-\eta\kappa\Phi_i}`,
+    rescaled to sum 1.
 
     Parameters
     ----------
@@ -212,10 +228,21 @@ def train(
     TypeError, ValueError
         If an argument is malformed, or the loss leaves the finite numbers.
     """
+    require_instance("problem", problem, Problem)
+    require_instance("rule", rule, Rule)
     require_tensor("theta", theta, 2, last=problem.block.k)
+    require_alike(problem=problem.x, theta=theta)
+    batches = {
+        "problem": torch.broadcast_shapes(problem.x.shape[:-2], problem.y.shape[:-1]),
+        "theta": theta.shape[:-2],
+        "rate": require_tensor("rate", rate, 0).shape if isinstance(rate, Tensor) else (),
+    }
+    whole = require_broadcast(**batches)
+    theta = theta.expand(*whole, *theta.shape[-2:])
     require_positive_int("steps", steps)
-    if not 0 < time_step < float("inf"):
-        raise ValueError(f"time_step: expected a positive finite number, got {time_step!r}")
+    require_number("time_step", time_step, above=0)
+    if not isinstance(rate, Tensor):
+        require_number("rate", rate)
     if rule.moves == "others":
         require_generator(generator)
     rate = torch.as_tensor(rate, dtype=theta.dtype)[..., None]
@@ -230,6 +257,8 @@ def train(
             rho = LayeredMeasure(rho.theta, total.unsqueeze(-1) * rho.weights)
             passed = problem.backward(rho)
             losses.append(passed.loss)
+            if not passed.loss.isfinite().all():
+                raise ValueError("the loss overflows")
             if step == steps:
                 break
             network, total = _step(problem, network, total, rho, passed, rule, time_step, rate)

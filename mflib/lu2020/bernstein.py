@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..arguments import require_positive_int
+from ..arguments import require_int, require_tensor
 
 __all__ = ["bernstein", "bernstein_slope"]
 
@@ -22,20 +22,24 @@ def bernstein(t: Tensor, layers: int) -> Tensor:
     Parameters
     ----------
     t : Tensor
-        Depths, shape (..., n).
+        Depths, shape (..., n); outside [0, 1] some of the values are negative.
     layers : int
         The number L, at most 1000; the polynomials have degree L - 1.
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If `layers` is no such integer: beyond 1000 the coefficients leave double precision.
     """
-    if require_positive_int("layers", layers) > 1000:
-        raise ValueError(f"layers: expected at most 1000 for Bernstein weights, got {layers}")
+    _require(t, layers)
     m = layers - 1
     choose = torch.tensor([math.comb(m, l) for l in range(layers)], dtype=t.dtype)
     return choose.unsqueeze(-1) * _powers(t, m) * _powers(1.0 - t, m).flip(-2)
+
+
+def _require(t: Tensor, layers: int) -> None:
+    require_int("layers", layers, 1, 1000)
+    require_tensor("t", t, 1)
 
 
 def _powers(t: Tensor, m: int) -> Tensor:
@@ -46,8 +50,17 @@ def _powers(t: Tensor, m: int) -> Tensor:
 
 
 def bernstein_slope(t: Tensor, layers: int) -> Tensor:
-    r"""Return :math:`b_l'(t_i) = (L-1)(b_{l-1,L-2} - b_{l,L-2})(t_i)`, shape (..., L, n)."""
-    if require_positive_int("layers", layers) == 1:
+    r"""Return :math:`b_l'(t_i) = (L-1)(b_{l-1,L-2} - b_{l,L-2})(t_i)`, shape (..., L, n).
+
+    Arguments as in :func:`bernstein`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As there.
+    """
+    _require(t, layers)
+    if layers == 1:
         return torch.zeros_like(t).unsqueeze(-2)
     lower = bernstein(t, layers - 1)
     none = torch.zeros_like(lower[..., :1, :])

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arguments import require_generator, require_positive_int
+from ..arguments import (
+    require_alike,
+    require_generator,
+    require_instance,
+    require_int,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..blocks import NeuronBlock
 from ..measures import LayeredMeasure
 from ..problem import Problem
@@ -78,14 +86,15 @@ def descent_direction(
     TypeError, ValueError
         If the block has no free output weights, or an argument is malformed.
     """
-    block = problem.block
+    block = require_instance("problem", problem, Problem).block
+    require_instance("rho", rho, LayeredMeasure)
     if not isinstance(block, NeuronBlock):
         raise TypeError("problem: needs a NeuronBlock, whose output weights are free")
     require_generator(generator)
     if require_positive_int("features", features) < problem.x.shape[-2]:
         raise ValueError("features: fewer than inputs; the target cannot be met")
-    if not 0 <= layer < rho.layers:
-        raise ValueError(f"layer: {layer} is none of the {rho.layers} layers")
+    require_int("layer", layer, 0, rho.layers - 1)
+    _require_layers(problem, rho)
     passed = problem.backward(rho)
     X, p = passed.states[..., layer, :, :], passed.costates[..., layer, :, :]
     theta, weights = rho.theta[..., layer, :, :], rho.weights[..., layer, :]
@@ -104,22 +113,36 @@ def descent_direction(
     return Direction(particles, C.abs().flatten(-2) / total[..., None], misfit)
 
 
+def _require_layers(problem: Problem, rho: LayeredMeasure) -> None:
+    if problem.method != "euler" or problem.steps != rho.layers:
+        raise ValueError(
+            f"problem: takes {problem.steps} steps of {problem.method}; pass method='euler' and "
+            f"steps={rho.layers}, one a layer of rho"
+        )
+
+
 def bump(layers: int, centre: float, width: float) -> Tensor:
     r"""Return a smooth bump :math:`\varphi` over the layers, of mean 1, shape (L,).
 
     A Gaussian of standard deviation `width` around depth `centre`, sampled at the
     layers' ends and normalised: :math:`\int \varphi\, dt = 1`.
+
+    Raises
+    ------
+    ValueError
+        If the width is not positive, the centre no depth, or the bump misses all layers.
     """
-    if not (width > 0 and 0 <= centre <= 1):
-        raise ValueError("width, centre: expected a positive width and a depth in [0, 1]")
+    require_positive_int("layers", layers)
+    require_number("centre", centre, least=0, most=1)
+    require_number("width", width, above=0)
     t = (torch.arange(layers, dtype=torch.float64) + 1) / layers
     phi = torch.exp(-0.5 * ((t - centre) / width) ** 2)
+    if not phi.mean() > 0:
+        raise ValueError(f"width: {width} is so small that the bump misses all {layers} layers")
     return phi / phi.mean()
 
 
-def pair_along(
-    problem: Problem, rho: LayeredMeasure, direction: Direction, phi: Tensor
-) -> Tensor:
+def pair_along(problem: Problem, rho: LayeredMeasure, direction: Direction, phi: Tensor) -> Tensor:
     r"""Return :math:`\langle \frac{\delta E}{\delta\rho}, \delta\nu\rangle` for the direction.
 
     .. math::
@@ -145,6 +168,15 @@ def pair_along(
     Tensor
         Shape (...).
     """
+    require_instance("problem", problem, Problem)
+    require_instance("direction", direction, Direction)
+    require_instance("rho", rho, LayeredMeasure)
+    if require_tensor("phi", phi, 1).shape != (rho.layers,):
+        raise ValueError(f"phi: shape {tuple(phi.shape)}, expected ({rho.layers},)")
+    require_alike(rho=rho.theta, phi=phi)
+    if not (rho.depth_density > 0).all():
+        raise ValueError("rho: a layer has no mass that could be taken away")
+    _require_layers(problem, rho)
     passed = problem.backward(rho)
     X, p = passed.states, passed.costates
     own = rho.weights / rho.depth_density.unsqueeze(-1)

@@ -17,7 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_int,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..blocks import MatrixBlock
 from ..measures import LayeredMeasure
 
@@ -99,16 +107,20 @@ def network_jet(block: MatrixBlock, rho: LayeredMeasure, x: Tensor, order: int) 
     ValueError
         If the activation is another one.
     """
+    require_instance("block", block, MatrixBlock)
     require_tensor("x", x, 2, last=block.d)
     require_positive_int("order", order)
+    if require_instance("rho", rho, LayeredMeasure).theta.shape[-1] != block.k:
+        raise ValueError(f"rho: particles of size {rho.theta.shape[-1]}, expected k = {block.k}")
+    require_alike(x=x, rho=rho.theta)
     if block.sigma.name not in ("tanh", "linear"):
         raise ValueError(f"block: no recurrence for {block.sigma.name}; use tanh or linear")
-    batch = torch.broadcast_shapes(x.shape[:-2], rho.theta.shape[:-3])
+    batch = require_broadcast(x=x.shape[:-2], rho=rho.theta.shape[:-3])
     zero = torch.zeros(*batch, *x.shape[-2:], dtype=x.dtype)
     X = [x + zero] + [zero] * order
     for layer in range(rho.layers):
         theta, weights = rho.theta[..., layer, :, :], rho.weights[..., layer, :]
-        u = [block._z(term, theta) for term in X]
+        u = [block.preactivation(term, theta) for term in X]
         if block.sigma.name == "linear":
             y = u
         else:
@@ -129,7 +141,15 @@ def tanh_derivatives(theta: float, value: float, order: int) -> list[float]:
     r"""Return :math:`f^{(k)}(x_0)` for :math:`f = \tanh(\theta x)` and k up to `order`.
 
     From :math:`f' = \theta(1 - f^2)`; `value` is :math:`f(x_0)`.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite, or `value` none that tanh takes.
     """
+    require_number("theta", theta)
+    require_number("value", value, least=-1, most=1)
+    require_int("order", order, 0)
     y = [value]
     for k in range(order):
         square = sum(y[j] * y[k - j] for j in range(k + 1))
@@ -146,10 +166,15 @@ def tanh_radius(theta: float, start: float) -> float:
     .. math::
 
         R = \frac1\theta \sqrt{\ln^2\sinh(\theta x_0) + \pi^2/4}.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive.
     """
-    if not (theta > 0 and start > 0):
-        raise ValueError("theta, start: the formula is stated for positive numbers")
-    return math.hypot(math.log(math.sinh(theta * start)), math.pi / 2) / theta
+    z = require_number("theta", theta, above=0) * require_number("start", start, above=0)
+    # log sinh z without overflow
+    return math.hypot(z + math.log(-math.expm1(-2 * z) / 2), math.pi / 2) / theta
 
 
 @lru_cache(maxsize=None)
@@ -202,6 +227,9 @@ def tree_sum(derivatives: list[Any], nodes: int) -> Any:
     nodes : int
         The order k.
     """
+    if len(derivatives) < require_positive_int("nodes", nodes):
+        raise ValueError(f"derivatives: {len(derivatives)} for {nodes} nodes; pass one a node")
+
     def differential(tree: Tree) -> Any:
         return derivatives[len(tree)] * math.prod(map(differential, tree))
 

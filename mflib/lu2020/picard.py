@@ -9,20 +9,35 @@ r"""Picard iterates of the mean-field ODE, on Chebyshev nodes in depth.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.polynomial import chebyshev
 from torch import Tensor
 
-from ..arguments import require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_int,
+    require_positive_int,
+    require_tensor,
+)
 from ..blocks import Block
 from ..measures import CurveMeasure
 
-__all__ = ["chebyshev_nodes", "picard", "picard_bound"]
+__all__ = ["ChebyshevNodes", "chebyshev_nodes", "picard", "picard_bound"]
 
 
-def chebyshev_nodes(nodes: int) -> tuple[Tensor, Tensor]:
+class ChebyshevNodes(NamedTuple):
+    """Depths (T,) and the matrix (T, T) that integrates from 0."""
+
+    depths: Tensor
+    integral: Tensor
+
+
+def chebyshev_nodes(nodes: int) -> ChebyshevNodes:
     r"""Return Chebyshev-Lobatto depths in [0, 1] and the matrix that integrates from 0.
 
     Parameters
@@ -37,16 +52,18 @@ def chebyshev_nodes(nodes: int) -> tuple[Tensor, Tensor]:
     integral : Tensor
         Shape (T, T); applied to values at the nodes it returns their integrals from 0,
         exactly for polynomials of degree below T.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 2 nodes.
     """
-    if require_positive_int("nodes", nodes) < 2:
-        raise ValueError("nodes: at least 2 are needed")
+    require_int("nodes", nodes, 2)
     u = -np.cos(np.pi * np.arange(nodes) / (nodes - 1))
     values = chebyshev.chebvander(u, nodes - 1)
-    columns = [
-        chebyshev.chebval(u, chebyshev.chebint(row, lbnd=-1)) for row in np.eye(nodes)
-    ]
+    columns = [chebyshev.chebval(u, chebyshev.chebint(row, lbnd=-1)) for row in np.eye(nodes)]
     integral = 0.5 * np.stack(columns, 1) @ np.linalg.inv(values)
-    return torch.as_tensor((u + 1) / 2), torch.as_tensor(integral)
+    return ChebyshevNodes(torch.as_tensor((u + 1) / 2), torch.as_tensor(integral))
 
 
 def picard(
@@ -77,13 +94,18 @@ def picard(
     TypeError, ValueError
         If an argument is malformed.
     """
+    require_instance("block", block, Block)
+    require_instance("measure", measure, CurveMeasure)
     require_tensor("x", x, 2, last=block.d)
     require_positive_int("iterations", iterations)
     depths, integral = chebyshev_nodes(nodes)
     theta, weights = zip(*(measure.at(float(t)) for t in depths), strict=True)
     theta, weights = torch.stack(theta, -3), torch.stack(weights, -2)
+    if theta.shape[-1] != block.k:
+        raise ValueError(f"measure: particles of size {theta.shape[-1]}, expected k = {block.k}")
+    require_alike(x=x, measure=theta, nodes=integral)
     start = x.unsqueeze(-3)
-    batch = torch.broadcast_shapes(start.shape[:-3], theta.shape[:-3])
+    batch = require_broadcast(x=start.shape[:-3], measure=theta.shape[:-3])
     X = start.expand(*batch, nodes, *x.shape[-2:])
     iterates = [X]
     for _ in range(iterations):
@@ -109,9 +131,26 @@ def picard_bound(speed: Tensor, lipschitz: Tensor, iterations: int) -> Tensor:
     -------
     Tensor
         Shape (K+1, ...).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is malformed or negative.
     """
-    terms = torch.stack([
-        torch.exp(j * torch.log(lipschitz) - math.lgamma(j + 2))
-        for j in range(iterations + 60)
-    ])
-    return speed * terms.flip(0).cumsum(0).flip(0)[: iterations + 1]
+    require_int("iterations", iterations, 0)
+    for name, value in (("speed", speed), ("lipschitz", lipschitz)):
+        if (require_tensor(name, value, 0) < 0).any():
+            raise ValueError(f"{name}: is negative; a bound of a norm is not")
+    require_alike(speed=speed, lipschitz=lipschitz)
+    whole = require_broadcast(speed=speed.shape, lipschitz=lipschitz.shape)
+    speed, lipschitz = speed.expand(whole), lipschitz.expand(whole)
+    terms = torch.stack(
+        [
+            torch.exp(torch.xlogy(torch.as_tensor(float(j)), lipschitz) - math.lgamma(j + 2))
+            for j in range(iterations + 60)
+        ]
+    )
+    bound = speed * terms.flip(0).cumsum(0).flip(0)[: iterations + 1]
+    if not bound.isfinite().all():
+        raise ValueError("lipschitz: the bound leaves the finite numbers; it says nothing here")
+    return bound

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import require_alike, require_instance, require_int, require_tensor
 from ..measures import LayeredMeasure
 from ..ode import Pass
 from ..problem import Problem
@@ -73,6 +73,7 @@ class SortedNetwork:
                 )
             if bool((value < 0).any()):
                 raise ValueError(f"{name}: a number is negative; clamp it at 0")
+        require_alike(theta=self.theta, tau=self.tau, mass=self.mass)
         self._share_batch()
 
     def _share_batch(self) -> None:
@@ -95,7 +96,15 @@ class SortedNetwork:
         return torch.argsort(self.tau, dim=-1, stable=True)
 
     def take(self, order: Tensor) -> SortedNetwork:
-        """Return the blocks listed by `order`, shape (..., n), with all that is theirs."""
+        """Return the blocks listed by `order`, shape (..., n), with their stamps and masses."""
+        if not isinstance(order, Tensor) or order.dtype != torch.int64:
+            raise TypeError("order: expected an integer tensor, one place a block")
+        n = self.tau.shape[-1]
+        if order.shape[:-1] != self.tau.shape[:-1] or ((order < 0) | (order >= n)).any():
+            raise ValueError(
+                f"order: shape {tuple(order.shape)}, expected places 0 to {n - 1} of the blocks "
+                f"{tuple(self.tau.shape)}"
+            )
         index = order.unsqueeze(-1).expand(*order.shape, self.theta.shape[-1])
         theta, tau = self.theta.gather(-2, index), self.tau.gather(-1, order)
         mass = None if self.mass is None else self.mass.gather(-1, order)
@@ -121,9 +130,15 @@ class SortedNetwork:
 
 def require_fit(problem: Problem, network: SortedNetwork, least: int = 1) -> None:
     """Raise ValueError unless the problem takes one Euler step a block, for enough blocks."""
-    n = network.theta.shape[-2]
-    if n < least:
+    require_instance("problem", problem, Problem)
+    n = require_instance("network", network, SortedNetwork).theta.shape[-2]
+    if n < require_int("least", least, 1):
         raise ValueError(f"network: has {n} block; an exchange needs at least {least}")
+    if network.theta.shape[-1] != problem.block.k:
+        raise ValueError(
+            f"network: blocks of size {network.theta.shape[-1]} do not fit the problem's block, "
+            f"expected k = {problem.block.k}"
+        )
     if problem.method != "euler" or problem.steps != n:
         raise ValueError(
             f"problem: takes {problem.steps} steps of {problem.method}; the network's "
@@ -132,17 +147,21 @@ def require_fit(problem: Problem, network: SortedNetwork, least: int = 1) -> Non
 
 
 def derivative_at_blocks(problem: Problem, network: SortedNetwork) -> Tensor:
-    r"""Return :math:`\Phi_l = \frac{\delta E}{\delta\rho}(\theta^l, t_l)`, shape (..., n), by place.
+    r"""Return the functional derivative at the block of each place, shape (..., n).
 
     It is the derivative of the loss by the step of place l (lu2020, Theorem 2):
-    :math:`\Phi_l = \partial E/\partial h_l = \mathbb E\, p^{l+1} f(X^l, \theta^l)`.
+
+    .. math::
+
+        \Phi_l = \frac{\delta E}{\delta\rho}(\theta^l, t_l)
+            = \frac{\partial E}{\partial h_l} = \mathbb E\, p^{l+1} f(X^l, \theta^l).
     """
     require_fit(problem, network)
     return problem.first_variation(network.measure()).value.squeeze(-1)
 
 
 def stamp_gradient(problem: Problem, network: SortedNetwork) -> Tensor:
-    r"""Return :math:`\partial E/\partial\tau_i`, what gradient descent on the stamps sees.
+    r"""Return the gradient :math:`\partial E/\partial\tau_i` of the loss in the time stamps.
 
     .. math::
 
@@ -163,11 +182,18 @@ def stamp_gradient(problem: Problem, network: SortedNetwork) -> Tensor:
     Tensor
         Shape (..., n), in the order in which the blocks were given.
     """
+    require_fit(problem, network)
     if network.mass is not None:
         return torch.zeros_like(network.tau)
     phi = derivative_at_blocks(problem, network)
     by_place = phi - torch.cat([phi[..., 1:], torch.zeros_like(phi[..., :1])], -1)
-    return torch.zeros_like(by_place).scatter(-1, network.order, by_place)
+    return _by_block(network, by_place)
+
+
+def _by_block(network: SortedNetwork, by_place: Tensor) -> Tensor:
+    """Return values of places in the order in which the blocks were given."""
+    order = network.order.expand(by_place.shape)
+    return torch.zeros_like(by_place).scatter(-1, order, by_place)
 
 
 def at_crossing(network: SortedNetwork, place: int) -> tuple[SortedNetwork, SortedNetwork]:
@@ -192,8 +218,8 @@ def at_crossing(network: SortedNetwork, place: int) -> tuple[SortedNetwork, Sort
     ValueError
         If there is no such pair.
     """
-    n = network.theta.shape[-2]
-    if not 0 <= place < n - 1:
+    n = require_instance("network", network, SortedNetwork).theta.shape[-2]
+    if require_int("place", place, 0) > n - 2:
         raise ValueError(f"place: {place} has no neighbour beyond it among {n} blocks")
     ordered = network.sorted()
     tau = ordered.tau.clone()
@@ -209,7 +235,7 @@ def commutators(
     network: SortedNetwork,
     passed: Pass | None = None,
 ) -> Tensor:
-    r"""Return how the loss answers when neighbours change places, per product of masses.
+    r"""Return the change of the loss when neighbours are exchanged, per product of masses.
 
     .. math::
 
@@ -236,7 +262,7 @@ def commutators(
     """
     require_fit(problem, network, least=2)
     rho = network.measure()
-    passed = problem.backward(rho) if passed is None else passed
+    passed = problem.backward(rho) if passed is None else require_instance("passed", passed, Pass)
     f, h = problem.block.value, 1.0 / rho.layers
     X, theta = passed.states[..., :-1, :, :], rho.theta
     first, second = theta[..., :-1, :, :], theta[..., 1:, :, :]
@@ -278,9 +304,11 @@ def depth_velocity(
     Tensor
         Shape (..., n), in the order in which the blocks were given.
     """
-    B, h = commutators(problem, network, passed), network.steps
+    B = commutators(problem, network, passed)
+    h = network.steps.expand(*B.shape[:-1], B.shape[-1] + 1)
     none = torch.zeros_like(h[..., :1])
     beyond, before = torch.cat([h[..., 1:], none], -1), torch.cat([none, h[..., :-1]], -1)
     down, up = torch.cat([B, none], -1), torch.cat([none, B], -1)
-    by_place = -(beyond * down - before * up) / (beyond + before)
-    return torch.zeros_like(by_place).scatter(-1, network.order, by_place)
+    if not (beyond + before > 0).all():
+        raise ValueError("network: a block has only neighbours without mass; give them some")
+    return _by_block(network, -(beyond * down - before * up) / (beyond + before))

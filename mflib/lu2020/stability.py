@@ -21,7 +21,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..arguments import require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..blocks import MatrixBlock
 from ..measures import LayeredMeasure
 from ..ode import flow
@@ -66,8 +73,8 @@ class Stability:
 
         with K and G the suprema over depth.
         """
-        growth, mass = self.lipschitz.unsqueeze(-1), self.density.sum(-1, keepdim=True)
-        along = growth * self.speed.amax(-2) * mass
+        growth, density = self.lipschitz.unsqueeze(-1), self.density.sum(-1, keepdim=True)
+        along = growth * self.speed.amax(-2) * density
         return growth.exp() * (self.reach.amax(-2) ** 2 + along**2).sqrt()
 
     def layerwise(self, distance: Tensor, reach: Tensor | None = None) -> Tensor:
@@ -92,12 +99,13 @@ class Stability:
         ValueError
             If the layers do not fit the steps.
         """
-        steps, layers = self.gap.shape[-2] - 1, distance.shape[-1]
+        steps, layers = self.gap.shape[-2] - 1, require_tensor("distance", distance, 1).shape[-1]
         if steps % (2 * layers):
             raise ValueError(f"distance: 2 L = {2 * layers} does not divide the {steps} steps")
         t = torch.linspace(0, 1, steps + 1, dtype=self.gap.dtype)
         growth = torch.exp(self.lipschitz.unsqueeze(-1) * (1 - t)).unsqueeze(-1)
         value = growth * (self.reach if reach is None else reach)
+        # by hand: SciPy's rule takes no gradient, and the distance jumps from layer to layer
         left, middle, right = value[..., :-1:2, :], value[..., 1::2, :], value[..., 2::2, :]
         pairs = (left + 4 * middle + right) / (3 * steps)
         wide = distance.repeat_interleave(steps // (2 * layers), -1)
@@ -114,8 +122,8 @@ class Stability:
         distance : Tensor
             :math:`W_2`, shape (...).
         """
-        mass = 4 ** (1 / 3) * (self.density.amax(-1) * distance) ** (2 / 3)
-        return self.speed * mass[..., None, None]
+        carried = 4 ** (1 / 3) * (self.density.amax(-1) * distance) ** (2 / 3)
+        return self.speed * carried[..., None, None]
 
     def hoelder(self, distance: Tensor) -> Tensor:
         r"""Return the bound of the gap at every depth, shape (..., T+1, n).
@@ -166,12 +174,19 @@ def stability(
     TypeError, ValueError
         If an argument is malformed or a law has another mass than 1.
     """
-    if not isinstance(block, MatrixBlock):
-        raise TypeError(f"block: expected a MatrixBlock, got {type(block).__name__}")
+    require_instance("block", block, MatrixBlock)
+    require_instance("rho", rho, LayeredMeasure)
+    require_instance("nu", nu, LayeredMeasure)
     require_positive_int("steps", steps)
     require_tensor("x", x, 2, last=block.d)
-    if not slope > 0:
-        raise ValueError(f"slope: expected a positive bound of |sigma'|, got {slope!r}")
+    require_number("slope", slope, above=0)
+    require_broadcast(x=x.shape[:-2], rho=rho.theta.shape[:-3], nu=nu.theta.shape[:-3])
+    require_alike(x=x, rho=rho.theta, nu=nu.theta)
+    for name, law in (("rho", rho), ("nu", nu)):
+        if law.theta.shape[-1] != block.k:
+            raise ValueError(
+                f"{name}: particles of size {law.theta.shape[-1]}, expected k = {block.k}"
+            )
     for name, law in (("rho", rho), ("nu", nu)):
         total = law.depth_density.mean(-1)
         if not torch.allclose(total, torch.ones_like(total), rtol=0, atol=1e-9):

@@ -28,7 +28,13 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_masses,
+    require_tensor,
+)
 from ..blocks import Block, NeuronBlock
 from ..measures import LayeredMeasure
 from ..ode import Pass
@@ -88,6 +94,23 @@ def lie_bracket(
     first, second : Tensor
         Shape (..., P) each; the derivative is first - second.
     """
+    if require_instance("block", block, Block).d_out != block.d:
+        raise ValueError(f"block: maps dimension {block.d} to {block.d_out}; pass equal ones")
+    for name, value in (("x", x), ("p", p)):
+        require_tensor(name, value, 2, last=block.d)
+    for name, value in (("theta", theta), ("probes", probes)):
+        require_tensor(name, value, 2, last=block.k)
+    require_tensor("weights", weights, 1, last=theta.shape[-2])
+    if require_masses("mass", mass, x.shape[-2]).ndim != 1 or p.shape[-2] != x.shape[-2]:
+        raise ValueError(f"p, mass: do not fit the {x.shape[-2]} states x")
+    require_alike(x=x, p=p, theta=theta, weights=weights, probes=probes, mass=mass)
+    require_broadcast(
+        x=x.shape[:-2],
+        p=p.shape[:-2],
+        theta=theta.shape[:-2],
+        weights=weights.shape[:-1],
+        probes=probes.shape[:-2],
+    )
     field = block.field(x, theta, weights)
     moved = torch.einsum("...ijab,...ib->...ija", block.jacobian(x, probes), field)
     first = torch.einsum("...ija,...ia,i->...j", moved, p, mass)
@@ -122,6 +145,7 @@ class Particles(State):
     def __post_init__(self) -> None:
         require_tensor("theta", self.theta, 2)
         require_tensor("t", self.t, 1)
+        require_alike(theta=self.theta, t=self.t)
         if self.t.shape != self.theta.shape[:-1]:
             raise ValueError(
                 f"t: shape {tuple(self.t.shape)} does not fit theta's particles "
@@ -186,11 +210,12 @@ class WassersteinFlow:
     problem: Problem
 
     def __post_init__(self) -> None:
-        if self.problem.method != "euler":
+        if require_instance("problem", self.problem, Problem).method != "euler":
             raise ValueError("problem: needs method='euler', one step a layer")
 
     def measure(self, particles: Particles) -> LayeredMeasure:
         r"""Return the particles spread over the layers, with weights :math:`\frac Ln b_l(t_i)`."""
+        require_instance("particles", particles, Particles)
         layers, (n, k) = self.problem.steps, particles.theta.shape[-2:]
         theta = particles.theta.unsqueeze(-3)
         theta = theta.expand(*theta.shape[:-3], layers, n, k)
@@ -201,17 +226,20 @@ class WassersteinFlow:
         return self.problem.loss(self.measure(particles))
 
     def backward(self, particles: Particles) -> Pass:
-        r"""Return one forward and backward pass: :math:`X^l`, :math:`p^{l+1}`, residual and loss."""
+        r"""Return one forward and backward pass of the network."""
         return self.problem.backward(self.measure(particles))
 
     def derivative(self, particles: Particles, probes: Particles) -> Tensor:
         r"""Return :math:`\frac{\delta E}{\delta\rho}(\theta, t)` at probes, shape (..., P)."""
+        require_instance("probes", probes, Particles)
         values = self.problem.derivative(self.measure(particles), probes.theta.unsqueeze(-3))
         return (bernstein(probes.t, self.problem.steps) * values).sum(-2)
 
     def _slopes(self, particles: Particles, passed: Pass | None) -> tuple[Tensor, Tensor, Tensor]:
-        first, layers = self.problem.first_variation(
-            self.measure(particles), passed), self.problem.steps
+        first, layers = (
+            self.problem.first_variation(self.measure(particles), passed),
+            self.problem.steps,
+        )
         theta = (bernstein(particles.t, layers).unsqueeze(-1) * first.gradient).sum(-3)
         return theta, (bernstein_slope(particles.t, layers) * first.value).sum(-2), first.loss
 
@@ -234,10 +262,10 @@ class WassersteinFlow:
         return ParticleGradient(*self._slopes(particles, passed)[:2])
 
     def velocity(self, particles: Particles) -> Velocity:
-        r"""Return the particles' velocity; at t = 0 and 1, to rounding, its outward part is dropped.
+        r"""Return the particles' velocity, without its outward part at t = 0 and t = 1.
 
-        A particle that rounding took off the boundary cannot move outward either, and
-        would be counted as dissipating.
+        At the boundary means to rounding: a particle that rounding took off it cannot move
+        outward either, and would be counted as dissipating.
         """
         theta, t, loss = self._slopes(particles, None)
         low, high = particles.t <= _ROUNDING, particles.t >= 1.0 - _ROUNDING
@@ -266,13 +294,13 @@ class WassersteinFlow:
         block, layers = self.problem.block, self.problem.steps
         if layers < 2:
             raise ValueError("problem: one layer has no neighbour; pass steps=2 or more")
+        require_tensor("probes", require_instance("probes", probes, Particles).theta, 2, block.k)
         passed = self.backward(particles)
         X, p = passed.states, passed.costates
         rho, theta = self.measure(particles), probes.theta.unsqueeze(-3)
         low, high, p = X[..., :-1, :, :], X[..., 1:, :, :], p[..., 1:, :, :]
         first = block.pairing(high, theta, p) - block.pairing(low, theta, p)
-        pulled = block.vjp(
-            high, rho.theta[..., 1:, :, :], rho.weights[..., 1:, :] / layers, p)
+        pulled = block.vjp(high, rho.theta[..., 1:, :, :], rho.weights[..., 1:, :] / layers, p)
         second = block.pairing(low, theta, pulled)
         b = (layers - 1) * bernstein(probes.t, layers - 1)
         first, second = (
@@ -284,11 +312,13 @@ class WassersteinFlow:
     def members(self, index: Tensor) -> WassersteinFlow:
         """Return the flow of the batch members `index`; data without a batch are shared."""
         x, y = self.problem.x, self.problem.y
-        return WassersteinFlow(replace(
-            self.problem,
-            x=x[index] if x.ndim == 3 else x,
-            y=y[index] if y.ndim == 2 else y,
-        ))
+        return WassersteinFlow(
+            replace(
+                self.problem,
+                x=x[index] if x.ndim == 3 else x,
+                y=y[index] if y.ndim == 2 else y,
+            )
+        )
 
     def steepest(self, particles: Particles, probes: Tensor) -> Tensor:
         r"""Return :math:`-\min_{|u|=1} \frac{\delta E}{\delta\rho}((u, w, b), t_l)` for neurons.
@@ -311,7 +341,9 @@ class WassersteinFlow:
         block = self.problem.block
         if not isinstance(block, NeuronBlock):
             raise TypeError("problem: needs a NeuronBlock, which is homogeneous in u")
-        require_tensor("probes", probes, 2, last=block.k)
+        if require_tensor("probes", probes, 2, last=block.k).ndim != 2:
+            raise ValueError(f"probes: shape {tuple(probes.shape)}, expected (P, {block.k})")
+        require_alike(problem=self.problem.x, probes=probes)
         passed = self.backward(particles)
         slopes = block.pairing_grad(passed.states, probes, passed.costates, self.problem.mass)
         return slopes[..., : block.d_out].norm(dim=-1)

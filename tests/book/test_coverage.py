@@ -3,17 +3,21 @@
 import json
 
 import pytest
+import torch
 from conftest import cell, notebook
 
-from mflib.book import chapters, coverage, ledger
+from mflib.book import chapters, coverage, inputs, ledger
 from mflib.book.cli import main
-from mflib.claims import Claim, Identity, register
+from mflib.claims import Claim, Counterexample, Identity, register
 
-REGISTER = ",".join(register.COLUMNS) + """
+REGISTER = (
+    ",".join(register.COLUMNS)
+    + """
 LU-A,lu2020,Theorem 1,identity,One is one.,printed,one
 LU-B,lu2020,Theorem 2,counterexample,Two is one.,reading,
-CHEN-A,chen2024,Lemma 1,rate,It falls.,derived,two
+CHEN-A,chen2024,Lemma 1,identity,It falls.,derived,two
 """
+)
 
 
 @pytest.fixture
@@ -32,11 +36,18 @@ def executed(checkout, name, *ids):
     cells = [cell("seed: int = 0  # the seed", "parameters")]
     for id in ids:
         claim = Claim(id, seed=0)
-        check = claim.predict(Identity("1 = 1", tolerance=1e-12))
-        check.measure(0.0)
-        check.control("2", broke="1 = 1").measure(1.0)
-        shown = cell("claim") | {"outputs": [{
-            "output_type": "display_data", "data": {}, "metadata": {"mflib": claim.record()}}]}
+        if claim.kind == "identity":
+            one = torch.ones(3, dtype=torch.float64)
+            check = claim.predict(Identity("1 = 1", tolerance=1e-12))
+            check.measure(one, one * 1)
+            check.control("2", broke="1 = 1").measure(2 * one, one)
+        else:
+            claim.predict(Counterexample("two", "two is one", "=="))
+        shown = cell("claim") | {
+            "outputs": [
+                {"output_type": "display_data", "data": {}, "metadata": {"mflib": claim.record()}}
+            ]
+        }
         cells.append(shown)
     out = checkout.root / "_build" / "chapters"
     out.mkdir(parents=True, exist_ok=True)
@@ -101,7 +112,7 @@ def test_the_fingerprint_follows_a_chapters_own_rows_alone(planned):
 
     def mark(text):
         table.write_text(text)
-        return chapters.fingerprint(chapter, {})
+        return inputs.fingerprint(chapter, {})
 
     before = mark(REGISTER)
     assert mark(REGISTER + "LU-C,lu2020,here,rate,More.,printed,\n") == before

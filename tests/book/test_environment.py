@@ -8,6 +8,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 
 def pins():
@@ -20,6 +21,27 @@ def test_every_requirement_is_pinned_exactly_once_and_torch_is_as_promised():
     assert len(rows) == len(pins())
     assert all(s.startswith("==") for s in rows.values())
     assert rows["torch"] == "==2.13.0" and rows["jupyter-book"] == "==1.0.4.post1"
+
+
+def test_every_requirement_but_torch_has_its_files_by_hash():
+    """Made again by the command in the file's first lines when requirements.txt changes."""
+    text = (ROOT / "requirements-hashes.txt").read_text()
+    rows = re.findall(r"^(\S+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", text, re.M)
+    hashed = {canonicalize_name(name): version for name, version, _ in rows}
+    wanted = {canonicalize_name(r.name): str(r.specifier)[2:] for r in pins()}
+    assert wanted.pop("torch") and hashed == wanted
+    lines = text.replace("\\\n", "").splitlines()
+    assert len(lines) - sum(line.startswith("#") for line in lines) == len(rows)
+
+
+def test_the_workflow_may_only_read_and_its_actions_are_pinned_by_hash():
+    (path,) = (ROOT / ".github" / "workflows").glob("*.yml")
+    flow = yaml.safe_load(path.read_text())
+    assert flow["permissions"] == {"contents": "read"}
+    steps = [step for job in flow["jobs"].values() for step in job["steps"]]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert used and all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", name) for name in used)
+    assert all("${{" not in step.get("run", "") for step in steps)
 
 
 def test_the_package_metadata_admits_the_pins():
@@ -47,7 +69,8 @@ def test_the_conda_file_gives_the_same():
 
 def test_the_installed_versions_are_the_pinned_ones():
     wrong = {
-        r.name: metadata.version(r.name) for r in pins()
+        r.name: metadata.version(r.name)
+        for r in pins()
         if not r.specifier.contains(metadata.version(r.name).split("+")[0], prereleases=True)
     }
     if wrong:

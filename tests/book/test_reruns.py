@@ -38,8 +38,64 @@ def test_every_verdict_of_every_run_is_kept_with_the_range_measured(checkout, fo
     assert two["verdicts"] == ["verified", "verified", "inconclusive"]
     assert [reruns.differing(c) for c in (one, two)] == [1, 1]
     assert one["stuck"] == ["2"] and two["stuck"] == ["2"]
+    assert one["checks"][0]["verdicts"] == ["verified", "verified", "refuted"]
+    assert two["checks"][0]["verdicts"] == ["verified"] * 3
+    assert two["controls"][0]["verdicts"] == ["refuted", "refuted", "verified"]
+    assert (two["controls"][0]["check"], two["controls"][0]["range"]) == ("1 = 1", [0.0, 1.0])
     assert reruns.counted(one) == "2 verified, 1 refuted"
     assert found["versions"]["torch"]
+
+
+def test_the_checks_that_changed_are_named_even_where_the_claim_did_not(checkout, folders):
+    one, two = reruns.collect(checkout.root, folders)["claims"]
+    assert reruns.changed(one) == ["1 = 1"]
+    assert reruns.changed(two) == ["control 2 of 1 = 1"]
+    assert [reruns.changed(c) for c in reruns.collect(checkout.root, folders[:2])["claims"]] == [
+        [],
+        [],
+    ]
+
+
+def changing(verdicts, checks):
+    return {
+        "verdicts": verdicts,
+        "checks": [
+            {"name": str(i), "verdicts": each, "change": 0.5} for i, each in enumerate(checks)
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "checks", "names"),
+    [
+        (["verified"] * 2, [["verified", "verified"], ["verified", "inconclusive"]], ["1"]),
+        (["refuted"] * 2, [["refuted", "verified"], ["verified", "refuted"]], ["0", "1"]),
+        (["verified", None], [["verified", None]], []),  # the claim itself was not run
+        (["verified"] * 2, [["verified", None]], ["0"]),  # a check that a run lacks
+        (["verified"] * 2, [["verified"] * 2], []),
+    ],
+)
+def test_every_check_is_compared_not_only_the_claim(verdicts, checks, names):
+    assert reruns.changed(changing(verdicts, checks)) == names
+
+
+def test_a_record_from_before_the_checks_were_kept_names_none():
+    old = {"verdicts": ["verified"], "checks": [{"name": "a", "range": None}]}
+    assert reruns.changed(old) == []
+    assert reruns.summary({"claims": [old], "runs": [1]}).startswith("0 of 0 checks")
+
+
+def test_the_changes_are_counted_beside_the_expected_ones():
+    found = {
+        "runs": [1, 2, 3],
+        "claims": [
+            changing(["verified"] * 3, [["verified", "verified", "refuted"], ["verified"] * 3])
+        ],
+    }
+    # two reruns at one half each: 3/4 of every check
+    assert reruns.summary(found) == (
+        "1 of 2 checks and controls changed their verdict in 3 runs; about 1.5 were expected to"
+    )
 
 
 def test_an_open_question_differs_where_it_leaves_the_majority():
@@ -51,7 +107,9 @@ def test_an_open_question_differs_where_it_leaves_the_majority():
 def test_the_command_counts_checks_and_writes_a_record(checkout, folders, capsys):
     names = [str(folder) for folder in folders]
     assert run(checkout, "reruns", *names) == 0
-    assert "2 of 6 verdicts in 3 runs differ" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "2 of 6 verdicts in 3 runs differ" in shown
+    assert "2 of 4 checks and controls changed their verdict in 3 runs" in shown
     assert run(checkout, "reruns", *names, "--check") == 1
     assert run(checkout, "reruns", *names[:2], "--check") == 0
     record = checkout.root / "book" / "records" / "reruns.json"

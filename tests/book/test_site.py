@@ -16,14 +16,18 @@ from conftest import ROOT
 from mflib.claims import register
 
 SITE = ROOT / "_build" / "html"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update --remote-debugging-port=0 "
     "--remote-allow-origins=*"
 ).split()
 PAGES = sorted(
-    str(p.relative_to(SITE)) for folder in ("book", "notebooks") for p in (SITE / folder).glob("*.html")
+    str(p.relative_to(SITE))
+    for folder in ("book", "notebooks")
+    for p in (SITE / folder).glob("*.html")
 )
 
 pytestmark = [
@@ -89,12 +93,18 @@ class Tab:
 
     def run(self, script):
         answer = self.call(
-            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         return answer.get("result", {}).get("value")
 
     def width(self, pixels):
-        self.call("Emulation.setDeviceMetricsOverride", width=pixels, height=844,
-                  deviceScaleFactor=1, mobile=pixels < 500)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=pixels,
+            height=844,
+            deviceScaleFactor=1,
+            mobile=pixels < 500,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +113,9 @@ def tab(tmp_path_factory):
     profile = tmp_path_factory.mktemp("profile")
     process = subprocess.Popen(
         [BROWSER, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     port = profile / "DevToolsActivePort"
     end = time.time() + 30
     while not (port.exists() and port.read_text().strip()) and time.time() < end:
@@ -130,6 +142,9 @@ def test_a_page_is_typeset_complete_and_fetches_nothing_from_elsewhere(tab, addr
     if raw:
         assert tab.run("document.querySelectorAll('mjx-container').length") >= raw
     assert tab.run("document.querySelectorAll('mjx-merror, [data-mml-node=merror]').length") == 0
+    # a macro that nothing defines is set in red
+    red = "[...document.querySelectorAll('[data-mml-node=mtext][fill=red]')].map(e => e.outerHTML)"
+    assert tab.run(red) == []
     marks = r"/\\\(|\\\[|\$\$|```|:::|\{(prf|cite|ref|eq|doc)\b/"
     words = "[...document.querySelectorAll('article p, article td, article li')]"
     assert tab.run(f"{marks}.test({words}.map(e => e.innerText).join(' '))") is False
@@ -157,16 +172,24 @@ def test_every_claim_of_the_ledger_leads_to_its_place(tab, address):
 
 def test_the_ledger_filters_and_sorts(tab, address):
     tab.visit(f"{address}/book/ledger.html")
-    rows = ("[...document.querySelectorAll('.mf-ledger tbody tr:not(.mf-group)')]"
-            ".filter(r => !r.hidden)")
+    rows = (
+        "[...document.querySelectorAll('.mf-ledger tbody tr:not(.mf-group)')]"
+        ".filter(r => !r.hidden)"
+    )
     every = tab.run(f"{rows}.length")
-    tab.run("{const f = document.getElementById('mf-filter'); f.value = 'LU-T2r';"
-            "f.dispatchEvent(new Event('input'));}")
+    tab.run(
+        "{const f = document.getElementById('mf-filter'); f.value = 'LU-T2r';"
+        "f.dispatchEvent(new Event('input'));}"
+    )
     assert tab.run(f"{rows}.length") == 1 < every
-    tab.run("{const f = document.getElementById('mf-filter'); f.value = '';"
-            "f.dispatchEvent(new Event('input'));}")
-    papers = ("[...document.querySelectorAll('.mf-ledger tbody')].map(b => [...b.rows]"
-              ".slice(1).map(r => r.cells[1].textContent))")
+    tab.run(
+        "{const f = document.getElementById('mf-filter'); f.value = '';"
+        "f.dispatchEvent(new Event('input'));}"
+    )
+    papers = (
+        "[...document.querySelectorAll('.mf-ledger tbody')].map(b => [...b.rows]"
+        ".slice(1).map(r => r.cells[1].textContent))"
+    )
     tab.run("document.querySelectorAll('.mf-ledger th')[1].click()")
     first = tab.run(papers)
     tab.run("document.querySelectorAll('.mf-ledger th')[1].click()")
@@ -179,14 +202,56 @@ def test_the_ledger_groups_by_paper_and_shows_what_is_planned(tab, address):
     heads = tab.run("[...document.querySelectorAll('.mf-group')].map(r => r.textContent)")
     assert all(" claims measured" in head and " of " in head for head in heads)
     assert {head.split(":")[0] for head in heads} == {
-        row.paper for row in register.read(ROOT / "book" / "claims.csv").values()}
+        row.paper for row in register.read(ROOT / "book" / "claims.csv").values()
+    }
 
 
-def test_search_finds_a_claim(tab, address):
-    tab.visit(f"{address}/search.html?q=LU-T2r")
-    end = time.time() + 20
-    found = []
-    while not any("adjoint" in link for link in found) and time.time() < end:
-        found = tab.run("[...document.querySelectorAll('#search-results li a')].map(a => a.href)") or []
-        time.sleep(0.2)
-    assert any("adjoint" in link for link in found)
+def test_search_leads_from_every_claim_to_its_chapter_and_to_the_ledger(tab, address):
+    tab.visit(f"{address}/book/ledger.html")
+    rows = "[...document.querySelectorAll('.mf-ledger tbody td:nth-child(2) a')]"
+    claims = tab.run(f"{rows}.map(a => [a.textContent.trim(), a.href.split('#')[0]])")
+    assert claims
+    links = "[...document.querySelectorAll('#search-results li a')].map(a => a.href.split('?')[0])"
+    done = "document.querySelector('#search-results .search-summary, #search-results p')"
+    lost = []
+    for name, chapter in claims:
+        tab.visit(f"{address}/search.html?q={name}")
+        wanted, found = {chapter, f"{address}/book/ledger.html"}, set()
+        end = time.time() + 20
+        while not wanted <= found and time.time() < end:
+            found = {link.split("#")[0] for link in tab.run(links) or []}
+            time.sleep(0.1)
+            if tab.run(f"{done} && /finished|found/.test({done}.textContent)") and found >= wanted:
+                break
+        lost += [(name, page) for page in wanted - found]
+    assert lost == []
+
+
+def test_mathematics_neither_links_nor_loads_nor_has_a_menu(tab, address):
+    page = next(p for p in PAGES if p.startswith("notebooks/"))
+    tab.visit(f"{address}/{page}")
+    tab.requests.clear()
+    script = (
+        "(async () => { const box = document.createElement('div'); box.id = 'bad';"
+        "box.className = 'math'; document.body.append(box);"
+        r"box.textContent = '\\(\\href{javascript:alert(1)}{x} \\require{html}"
+        r"\\cssId{bad2}{y}\\)'; await MathJax.typesetPromise([box]); return box.innerHTML; })()"
+    )
+    shown = tab.run(script)
+    assert "mjx-container" in shown and "<a" not in shown and 'xlink:href="javascript' not in shown
+    assert tab.run("document.getElementById('bad2')") is None
+    tab.run(
+        "document.querySelector('mjx-container').dispatchEvent("
+        "new MouseEvent('contextmenu', {bubbles: true}))"
+    )
+    assert not tab.run("document.querySelectorAll('.CtxtMenu_Menu').length")
+    assert tab.requests == []
+
+
+def test_a_chapter_that_is_downloaded_says_what_it_needs(tab, address):
+    for page in PAGES:
+        if page.startswith("notebooks/"):
+            path = SITE / "_sources" / f"{page.removesuffix('.html')}.ipynb"
+            cells = json.loads(path.read_text("utf-8"))["cells"]
+            assert "import mflib" in "".join(cells[0]["source"]), page
+            assert not any(cell.get("outputs") for cell in cells), page

@@ -13,7 +13,7 @@ from mflib.chen2024.interpolant import (
     least_kl_interpolant,
     relative_entropy,
 )
-from mflib.chen2024.sphere_kernel import SignTeacher
+from mflib.chen2024.sign_teacher import SignTeacher
 from mflib.rademacher import ball_supremum, random_signs
 
 
@@ -59,12 +59,12 @@ def test_a_trial_reports_what_its_parts_compute():
     rows = interpolation_trial(phi, y, [6, 12], 3.0, 0.05, generator(), 0.3, draws=50)
     fit = least_kl_interpolant(phi[:6], y[:6], 3.0)
     miss = (fit.predict(phi[12:], 3.0) - y[12:]).abs()
-    torch.testing.assert_close(rows[0, 0], miss.mean())
-    torch.testing.assert_close(rows[0, 2], fit.kl / 0.05)
+    torch.testing.assert_close(rows.error[0], miss.mean())
+    torch.testing.assert_close(rows.share[0], fit.kl / 0.05)
     noise = random_signs(6, 50, generator()) @ phi[:6] / 6
     complexity = 3.0 * ball_supremum(noise.square(), 0.05).dual.mean()
-    torch.testing.assert_close(rows[0, 1], complexity)
-    torch.testing.assert_close(rows[0, 3], (miss / 0.3).clamp(max=1).mean())
+    torch.testing.assert_close(rows.complexity[0], complexity)
+    torch.testing.assert_close(rows.capped[0], (miss / 0.3).clamp(max=1).mean())
 
 
 def test_relative_entropy_keeps_its_digits():

@@ -5,18 +5,17 @@ import torch
 from problems import generator, randn
 
 from mflib.blocks import NeuronBlock
-from mflib.chen2024.cloud import Cloud
 from mflib.chen2024.lazy_limit import (
     displacement_coefficients,
     encoder_constant,
     predictor_constant,
     predictor_constant_population,
 )
-from mflib.chen2024.network import initial_particles
+from mflib.chen2024.network import ScaledResNet, initial_particles
 from mflib.chen2024.sphere_kernel import Spectrum
-from mflib.chen2024.training import CarriedFlow
+from mflib.chen2024.training import Particles, TrainingFlow
 from mflib.gram import neuron_gram
-from mflib.sobol import sobol_gaussian
+from mflib.sampling import sobol_gaussian
 
 X = torch.nn.functional.normalize(randn(3, 2), dim=-1)
 Y = torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64)
@@ -34,10 +33,10 @@ def test_coefficients_solve_the_linear_flow():
     for step in range(steps):  # c' = exp(-r G) y by the midpoint rule
         middle = torch.matrix_exp(-(step + 0.5) * 2.0 / steps * gram)
         c = c + 2.0 / steps * middle @ Y
+    torch.testing.assert_close(displacement_coefficients(gram, Y, 2.0), c, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(
-        displacement_coefficients(gram, Y, 2.0), c, rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close(
-        displacement_coefficients(gram, Y, math.inf), torch.linalg.solve(gram, Y))
+        displacement_coefficients(gram, Y, math.inf), torch.linalg.solve(gram, Y)
+    )
 
 
 def test_a_flat_direction_moves_in_proportion_to_time():
@@ -58,19 +57,18 @@ def test_the_predictor_constant_is_the_generator_by_automatic_differentiation():
         return trace - point @ torch.func.grad(phi)(point)
 
     values = torch.func.vmap(generator_of)(omega)
-    torch.testing.assert_close(
-        predictor_constant(X, Y, omega, 2.0), 0.5 * values.square().mean())
+    torch.testing.assert_close(predictor_constant(omega, X, Y, 2.0), 0.5 * values.square().mean())
 
 
 def test_training_reaches_both_constants_with_a_deviation_of_order_two():
     theta, omega = particles()
     deviations = []
     for beta in (100.0, 200.0):
-        flow = CarriedFlow(X, Y, 1.3, beta)
-        run = flow.train(Cloud.start(omega, theta), 2.0 * 3 / beta**2, 60)
-        head = beta**2 * run.kl[-1] / predictor_constant(X, Y, omega, 2.0)
-        body = beta**4 / 1.3**2 * run.cloud.kl_encoder
-        body = body / encoder_constant(X, Y, omega, theta, 2.0)
+        flow = TrainingFlow(ScaledResNet(2, "tanh", 1.3, beta), X, Y)
+        run = flow.train(Particles.start(theta, omega), 2.0 * 3 / beta**2, 60)
+        head = beta**2 * run.kl[-1] / predictor_constant(omega, X, Y, 2.0)
+        body = beta**4 / 1.3**2 * run.particles.kl_encoder
+        body = body / encoder_constant(theta, omega, X, Y, 2.0)
         deviations.append(torch.stack([head, body]) - 1)
     assert (deviations[1].abs() < 2e-3).all()
     ratio = deviations[0] / deviations[1]
@@ -82,17 +80,16 @@ def test_the_encoder_constant_equals_a_route_by_differentiation_and_quadrature()
     gram = neuron_gram(BLOCK, X, omega, ONES)
 
     def slope_z(x, point):  # gradient by z of one head
-        return torch.func.grad(
-            lambda z: BLOCK.pairing(z[None], point[None], ONES[:1])[0, 0])(x)
+        return torch.func.grad(lambda z: BLOCK.pairing(z[None], point[None], ONES[:1])[0, 0])(x)
 
     def slope(x, point):
-        return torch.func.grad(
-            lambda w: BLOCK.pairing(x[None], w[None], ONES[:1])[0, 0])(point)
+        return torch.func.grad(lambda w: BLOCK.pairing(x[None], w[None], ONES[:1])[0, 0])(point)
 
     H = torch.zeros(3, 3, 2, dtype=torch.float64)
     for i in range(3):
-        mixed = torch.func.vmap(
-            lambda w, i=i: torch.func.jacrev(lambda v: slope_z(X[i], v))(w))(omega)
+        mixed = torch.func.vmap(lambda w, i=i: torch.func.jacrev(lambda v: slope_z(X[i], v))(w))(
+            omega
+        )
         for j in range(3):
             along = torch.func.vmap(lambda w, j=j: slope(X[j], w))(omega)
             H[i, j] = (mixed @ along[..., None]).squeeze(-1).mean(0)
@@ -113,12 +110,13 @@ def test_the_encoder_constant_equals_a_route_by_differentiation_and_quadrature()
         g = -4 * t * (1 - t**2) - t - z * (1 - t**2)
         total = total + ((q @ u.T) * g).sum(0).square().mean() / 2
     torch.testing.assert_close(
-        encoder_constant(X, Y, omega, theta, R), 0.5 * total, rtol=1e-4, atol=0)
+        encoder_constant(theta, omega, X, Y, R), 0.5 * total, rtol=1e-4, atol=0
+    )
 
 
 def test_many_particles_have_the_constant_of_infinite_width():
     omega = sobol_gaussian(2**15, 4, generator(), 1)
-    finite = predictor_constant(X, Y, omega, 2.0)
+    finite = predictor_constant(omega, X, Y, 2.0)
     infinite = predictor_constant_population(X, Y, 2.0)
     assert float(finite / infinite) == pytest.approx(1.0, abs=0.02)
 
@@ -135,22 +133,27 @@ def test_a_batch_equals_single_problems_and_labels_enter_squared():
     x = torch.stack([X, X.flip(0)])
     y = torch.stack([Y, 2 * Y])
     for function in (
-        lambda a, b, w, t: predictor_constant(a, b, w, 3.0),
-        lambda a, b, w, t: encoder_constant(a, b, w, t, 3.0),
+        lambda a, b, w, t: predictor_constant(w, a, b, 3.0),
+        lambda a, b, w, t: encoder_constant(t, w, a, b, 3.0),
         lambda a, b, w, t: predictor_constant_population(a, b, 3.0, nodes=41),
     ):
         both = function(x, y, omega, theta)
         torch.testing.assert_close(both[1], function(x[1], y[1], omega[1], theta[1]))
     torch.testing.assert_close(
-        predictor_constant(X, 3 * Y, omega, 3.0), 9 * predictor_constant(X, Y, omega, 3.0))
+        predictor_constant(omega, X, 3 * Y, 3.0), 9 * predictor_constant(omega, X, Y, 3.0)
+    )
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="horizon: expected a positive"):
+    with pytest.raises(ValueError, match="horizon: expected a finite number > 0"):
         displacement_coefficients(torch.eye(3).double(), Y, 0.0)
     with pytest.raises(ValueError, match="gram: last dimension"):
         displacement_coefficients(torch.eye(2).double(), Y, 1.0)
-    with pytest.raises(ValueError, match="expected k = 4"):
-        predictor_constant(X, Y, randn(4, 3), 1.0)
+    with pytest.raises(ValueError, match="omega: last dimension is 3"):
+        predictor_constant(randn(4, 3), X, Y, 1.0)
+    with pytest.raises(ValueError, match="gram: the Gram matrix is singular"):
+        displacement_coefficients(torch.diag(torch.tensor([0.0, 2, 1]).double()), Y, math.inf)
+    with pytest.raises(ValueError, match="theta: last dimension is 3"):
+        encoder_constant(randn(2, 4, 3), randn(8, 4), X, Y, 1.0)
     with pytest.raises(ValueError, match="x: holds NaN"):
         predictor_constant_population(X / 0, Y, 1.0)

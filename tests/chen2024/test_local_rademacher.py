@@ -16,7 +16,8 @@ from mflib.chen2024.local_rademacher import (
     spectral_formula,
     worst_interpolant,
 )
-from mflib.chen2024.sphere_kernel import SignTeacher, Spectrum
+from mflib.chen2024.sign_teacher import SignTeacher
+from mflib.chen2024.sphere_kernel import Spectrum
 from mflib.rademacher import random_signs
 
 SPECTRUM = Spectrum("tanh")
@@ -50,9 +51,7 @@ def test_finite_beta_dual_is_tight_and_tends_to_the_kernel_ball():
         random_signs(10, 1, generator(2)),
     )
     limit = KernelBall(phi @ phi.T / 800, y, teacher.chi2(), signs, nodes=4000)
-    dual, primal = kl_supremum(
-        phi, y, 64.0, teacher.chi2() / (2 * 64.0**2), 1e-3, signs[0]
-    )
+    dual, primal = kl_supremum(phi, y, 64.0, teacher.chi2() / (2 * 64.0**2), 1e-3, signs[0])
     assert primal <= dual * (1 + 1e-9)
     assert dual == pytest.approx(primal, rel=1e-4)
     assert dual == pytest.approx(float(limit.supremum(1e-3)), rel=2e-3)
@@ -60,6 +59,9 @@ def test_finite_beta_dual_is_tight_and_tends_to_the_kernel_ball():
 
 def test_fixed_points_and_the_formula_of_one_eigenvalue():
     assert fixed_point(lambda e: 0.3 * math.sqrt(e)) == pytest.approx(0.09, rel=1e-9)
+    for none in (lambda e: 2 * e, lambda e: -e, lambda e: math.nan, lambda e: 1e3 * math.sqrt(e)):
+        with pytest.raises(ValueError, match="complexity: does not cross"):
+            fixed_point(none)
     one = np.ones(1)
     assert spectral_formula(8, 0.5, 2.0, one, one) == pytest.approx(math.sqrt(0.125))
 
@@ -102,26 +104,30 @@ def test_no_interpolant_of_the_ball_is_worse_than_the_worst():
     top = torch.linalg.eigh(rest)[1][:, -1]
     top = top * ((size - least) / (top @ rest @ top)).sqrt()
     assert float((rest @ top).square().mean()) == pytest.approx(worst, rel=1e-9)
-    assert worst_interpolant(kernel, cross, far, 100 * y, size) < 0
+    with pytest.raises(ValueError, match="size: no member of the ball interpolates y"):
+        worst_interpolant(kernel, cross, far, 100 * y, size)
+    # on the boundary of the ball there is no room for another function
+    assert worst_interpolant(kernel, cross, far, y, float(least)) == pytest.approx(0, abs=1e-12)
 
 
 def test_a_trial_reports_what_its_parts_compute():
     x = sphere(30, 3)
     kernel, noise = SPECTRUM.kernel(x), randn(30, seed=4)
     labels = torch.stack([kernel @ (0.1 * randn(30, seed=3)), noise])
-    (row,) = local_trial(kernel, labels, [9], 12, 2.0, generator())
+    found = local_trial(kernel, labels, [9], 12, 2.0, generator())
     k, cross, signs = kernel[:9, :9], kernel[18:, :9], random_signs(9, 64, generator())
     ball = KernelBall(k, labels[0, :9], 2.0, signs)
     plain = (2.0 * torch.einsum("bi,ij,bj->b", signs, k, signs)).sqrt().mean() / 9
     # without localisation only the centre is taken off
-    assert float(row[1]) == pytest.approx(
-        float(plain - (signs @ labels[0, :9] / 9).mean()), rel=1e-9)
-    assert float(row[0]) == pytest.approx(float(ball.supremum(float(row[0])).mean()))
+    assert float(found.whole) == pytest.approx(
+        float(plain - (signs @ labels[0, :9] / 9).mean()), rel=1e-9
+    )
+    assert float(found.local) == pytest.approx(float(ball.supremum(float(found.local)).mean()))
     worst = worst_interpolant(k, cross, kernel[18:, 18:], labels[0, :9], 2.0)
-    assert float(row[2]) == pytest.approx(worst)
-    for column, y in ((3, labels[0]), (4, noise)):
+    assert float(found.worst) == pytest.approx(worst)
+    for seen, y in ((found.error, labels[0]), (found.other, noise)):
         miss = cross @ torch.linalg.solve(k, y[:9]) - y[18:]
-        torch.testing.assert_close(row[column], miss.square().mean())
+        torch.testing.assert_close(seen[0], miss.square().mean())
 
 
 @pytest.mark.parametrize(
@@ -133,6 +139,8 @@ def test_a_trial_reports_what_its_parts_compute():
         lambda: worst_interpolant(torch.eye(3).double(), randn(2, 4), randn(2, 2), randn(3), 1.0),
         lambda: local_trial(torch.eye(5).double(), randn(2, 5), [4], 2, 9.0, generator()),
         lambda: kl_supremum(randn(9), randn(3), 1.0, 1.0, 1.0, randn(3)),
+        lambda: kl_supremum(randn(3, 9), randn(3), 1.0, 1.0, 1.0, randn(3, 1)),
+        lambda: kl_supremum(randn(3, 9), randn(3), 1.0, 0.0, 1.0, randn(3)),
     ],
 )
 def test_impossible_arguments_are_refused(call):

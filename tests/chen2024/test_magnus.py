@@ -6,8 +6,9 @@ from problems import DOUBLE, generator, randn, rotation
 
 from mflib.blocks import MatrixBlock, NeuronBlock
 from mflib.chen2024.magnus import jacobians, magnus, propagator
-from mflib.measures import CurveMeasure, LayeredMeasure, wave_measure
+from mflib.measures import CurveMeasure, LayeredMeasure
 from mflib.ode import adjoint, flow
+from mflib.sampling import wave_measure
 
 BLOCK = NeuronBlock(3, "tanh")
 WAVE = wave_measure(4, BLOCK.k, generator(), batch=(2,), tilt=0.4)
@@ -49,8 +50,9 @@ def test_the_propagator_is_the_derivative_of_the_flow(method):
     run = flow(BLOCK, WAVE, leaf, 5, method)
     q = propagator(BLOCK, run)
     assert q.shape == (2, 6, 5, 3, 3)
-    rows = [torch.autograd.grad(run.X[:, -1, :, a].sum(), leaf, retain_graph=True)[0]
-            for a in range(3)]
+    rows = [
+        torch.autograd.grad(run.X[:, -1, :, a].sum(), leaf, retain_graph=True)[0] for a in range(3)
+    ]
     torch.testing.assert_close(q[:, 0], torch.stack(rows, -2))
 
 
@@ -71,6 +73,7 @@ def test_jacobians_equal_those_of_the_block():
 def test_magnus_terms_converge_and_leave_an_error_of_order_three():
     exponents, errors = [], []
     for scale in (0.1, 0.05):
+
         def theta(s, scale=scale):
             return WAVE.theta(s) * torch.tensor([scale] * 3 + [1.0] * 4)
 

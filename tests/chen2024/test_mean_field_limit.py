@@ -17,10 +17,9 @@ X = randn(3, 2, seed=3)
 
 def test_the_average_is_the_mean_over_many_neurons():
     theta, mass = LAW.measure.at(0.3)
-    many, weights = LAW.curves(400_000, 1, generator()).at(0.3)
+    many, weights = LAW.curves(400_000, generator()).at(0.3)
     exact = AVERAGED.field(X, theta, mass)
-    torch.testing.assert_close(
-        exact, NEURON.field(X, many[0], weights), rtol=0.01, atol=0.01)
+    torch.testing.assert_close(exact, NEURON.field(X, many, weights), rtol=0.01, atol=0.01)
 
 
 def test_the_average_of_waves_in_closed_form():
@@ -63,13 +62,14 @@ def test_derivatives_equal_autograd(out):
 def test_the_adjoint_of_the_limit_is_the_gradient_by_the_input():
     leaf, p1 = X.clone().requires_grad_(), randn(3, 2, seed=8)
     (grad,) = torch.autograd.grad(
-        (flow(AVERAGED, LAW.measure, leaf, 6, "rk4").X[-1] * p1).sum(), leaf)
+        (flow(AVERAGED, LAW.measure, leaf, 6, "rk4").X[-1] * p1).sum(), leaf
+    )
     costate = adjoint(AVERAGED, flow(AVERAGED, LAW.measure, X, 6, "rk4"), p1)
     torch.testing.assert_close(costate.p[0], grad)
 
 
 def test_particles_have_the_moments_of_the_law():
-    theta, weights = LAW.curves(50, 4000, generator(), shared=0.3).at(0.5)
+    theta, weights = LAW.curves(50, generator(), (4000,), shared=0.3).at(0.5)
     assert theta.shape == (4000, 50, 5) and float(weights.sum()) == pytest.approx(1.5)
     centred = theta - (M0 + 0.5 * M1)
     cov = FACTOR @ FACTOR.T
@@ -82,14 +82,14 @@ def test_particles_have_the_moments_of_the_law():
 
 
 def test_curves_keep_their_noise_and_layers_do_not():
-    curve = LAW.curves(6, 2, generator())
-    torch.testing.assert_close(
-        curve.at(0.75)[0] - curve.at(0.25)[0], (0.5 * M1).expand(2, 6, 5))
-    layers = LAW.layers(4, 2000, 2, generator())
+    curve = LAW.curves(6, generator(), (2,))
+    torch.testing.assert_close(curve.at(0.75)[0] - curve.at(0.25)[0], (0.5 * M1).expand(2, 6, 5))
+    layers = LAW.layers(4, 2000, generator(), (2,))
     assert layers.theta.shape == (2, 4, 2000, 5)
     assert float(layers.weights.sum()) == pytest.approx(4 * 1.5)
     torch.testing.assert_close(
-        layers.theta[0].mean(1), M0 + torch.arange(4)[:, None] / 4 * M1, rtol=0, atol=0.1)
+        layers.theta[0].mean(1), M0 + torch.arange(4)[:, None] / 4 * M1, rtol=0, atol=0.1
+    )
     noise = layers.theta[0] - M0 - torch.arange(4)[:, None, None] / 4 * M1
     assert (noise[0] * noise[1]).mean().abs() < 0.05
 
@@ -100,16 +100,25 @@ def test_laws_come_in_batches():
     ends = flow(AVERAGED, law.measure, x, 4).X[:, -1]
     alone = GaussianLaw(lambda s: M0 + s * randn(7, 5)[2], FACTOR)
     torch.testing.assert_close(ends[2], flow(AVERAGED, alone.measure, x[2], 4).X[-1])
-    assert law.curves(4, 3, generator()).at(0.0)[0].shape == (3, 7, 4, 5)
+    assert law.curves(4, generator(), (3,)).at(0.0)[0].shape == (3, 7, 4, 5)
 
 
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="factor: shape"):
         GaussianLaw(lambda s: M0, FACTOR[:3])
-    with pytest.raises(ValueError, match="shared: expected a correlation"):
-        LAW.curves(3, 2, generator(), shared=1.5)
+    with pytest.raises(ValueError, match="shared: expected a finite number"):
+        LAW.curves(3, generator(), shared=1.5)
     with pytest.raises(ValueError, match="particles: expected an integer"):
-        LAW.curves(0, 2, generator())
+        LAW.curves(0, generator())
     with pytest.raises(ValueError, match="theta: last dimension is 5"):
         AVERAGED.value(X, M0[None])
     assert math.isfinite(float(AVERAGED.value(X, LAW.measure.at(0.0)[0]).sum()))
+
+
+def test_a_wide_law_takes_more_nodes_and_one_too_wide_is_refused():
+    law = GaussianLaw(lambda s: M0, 6 * torch.eye(5, dtype=DOUBLE))
+    theta, mass = law.measure.at(0.0)
+    own, fine = (AveragedNeuron(NEURON, n).field(X, theta, mass) for n in (121, 3201))
+    torch.testing.assert_close(own, fine, rtol=1e-9, atol=1e-11)
+    with pytest.raises(ValueError, match="theta: preactivations reach .* too wide"):
+        AveragedNeuron(NEURON).field(1e3 * X, theta, mass)

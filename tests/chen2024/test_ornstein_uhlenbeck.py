@@ -3,35 +3,37 @@ import torch
 from problems import randn
 
 from mflib.blocks import NeuronBlock
-from mflib.chen2024.ornstein_uhlenbeck import drift, neuron_generator
+from mflib.chen2024.ornstein_uhlenbeck import NeuronSum, neuron_generator
 
 X, MASS = randn(4, 3), randn(4, seed=1)
 
 
 @pytest.mark.parametrize("sigma", ["tanh", "sigmoid", "gelu", "sin"])
 @pytest.mark.parametrize("out", [1, 3])
-def test_gradient_laplacian_and_radial_part_equal_automatic_differentiation(sigma, out):
+def test_value_gradient_and_laplacian_equal_automatic_differentiation(sigma, out):
     block, p = NeuronBlock(3, sigma, out), randn(4, out, seed=2)
     theta = randn(7, block.k, seed=3)
 
     def phi(particle):
         return (MASS * block.pairing(X, particle[None], p)[:, 0]).sum()
 
-    gradient, laplacian, radial = drift(block, X, theta, p, MASS)
+    found = NeuronSum(block, X, p, MASS)
     slopes = torch.func.vmap(torch.func.grad(phi))(theta)
     hessian = torch.func.vmap(torch.func.hessian(phi))(theta)
-    torch.testing.assert_close(gradient, slopes)
-    torch.testing.assert_close(laplacian, hessian.diagonal(dim1=-2, dim2=-1).sum(-1))
-    torch.testing.assert_close(radial, (theta * slopes).sum(-1))
+    torch.testing.assert_close(found.value(theta), torch.stack([phi(v) for v in theta]))
+    torch.testing.assert_close(found.gradient(theta), slopes)
+    torch.testing.assert_close(found.laplacian(theta), hessian.diagonal(dim1=-2, dim2=-1).sum(-1))
 
 
 def test_the_generator_of_a_neuron_is_laplacian_minus_radial_part():
     block = NeuronBlock(3, "tanh", 1)
     theta, one = randn(7, block.k, seed=3), torch.ones(1, 1).double()
     for i, x in enumerate(X):
-        _, laplacian, radial = drift(block, x[None], theta, one, one[0])
+        phi = NeuronSum(block, x[None], one, one[0])
+        radial = (theta * phi.gradient(theta)).sum(-1)
         torch.testing.assert_close(
-            theta[:, 0] * neuron_generator(block, X, theta)[i], laplacian - radial)
+            theta[:, 0] * neuron_generator(block, X, theta)[i], phi.laplacian(theta) - radial
+        )
 
 
 def test_degree_one_hermite_functions_are_eigenfunctions():
@@ -60,9 +62,10 @@ def test_leading_dimensions_broadcast():
     block = NeuronBlock(3, "tanh")
     x, theta = randn(2, 1, 4, 3), randn(5, 7, block.k, seed=3)
     p, mass = randn(2, 5, 4, 3, seed=4), randn(2, 5, 4, seed=5)
-    together = drift(block, x, theta, p, mass)
-    alone = drift(block, x[1, 0], theta[3], p[1, 3], mass[1, 3])
-    for a, b in zip(together, alone, strict=True):
-        torch.testing.assert_close(a[1, 3], b)
-    with pytest.raises(ValueError, match="expected k = 7"):
-        drift(block, x, theta[..., 1:], p, mass)
+    together = NeuronSum(block, x, p, mass)
+    alone = NeuronSum(block, x[1, 0], p[1, 3], mass[1, 3])
+    for name in ("value", "gradient", "laplacian"):
+        both, one = getattr(together, name)(theta), getattr(alone, name)(theta[3])
+        torch.testing.assert_close(both[1, 3], one)
+        with pytest.raises(ValueError, match="expected k = 7"):
+            getattr(together, name)(theta[..., 1:])

@@ -63,6 +63,7 @@ def test_no_other_direction_of_the_same_length_changes_more():
 def test_the_direction_ascends_a_scalar():
     points = randn(10, 2)
     for sign in (1.0, -1.0):
+
         def function(t, sign=sign):
             return sign * t.square().sum((-1, -2))[..., None]
 
@@ -72,7 +73,7 @@ def test_the_direction_ascends_a_scalar():
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="axes: expected 1"):
+    with pytest.raises(ValueError, match="axes: expected one of 1, 2"):
         displacement_norm(randn(3, 2), axes=3)
     with pytest.raises(ValueError, match="v: expected at least 3"):
         displacement_norm(randn(3, 2), axes=2)

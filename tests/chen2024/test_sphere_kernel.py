@@ -1,12 +1,13 @@
-"""The predictor's kernels on the sphere and the random-sign teacher."""
+"""The predictor's kernels on the sphere."""
 
 import math
 
 import pytest
 import torch
-from problems import generator, randn
+from problems import randn
 
-from mflib.chen2024.sphere_kernel import SignTeacher, Spectrum, hermite_coefficients
+from mflib.chen2024.sphere_kernel import Spectrum
+from mflib.kernels import hermite_coefficients
 
 SPECTRUM = Spectrum("tanh")
 
@@ -55,9 +56,7 @@ def test_radii_are_those_of_the_linear_flow_and_ordered():
     time = torch.linspace(0, 400, 200_001, dtype=torch.float64)
     decay = torch.exp(-values[:, None] * time)
     c = basis @ (torch.trapezoid(decay, time) * (basis.T @ y))
-    assert float(flow) == pytest.approx(
-        float(0.5 * c @ SPECTRUM.kernel(x, power=2) @ c), rel=1e-3
-    )
+    assert float(flow) == pytest.approx(float(0.5 * c @ SPECTRUM.kernel(x, power=2) @ c), rel=1e-3)
     assert least <= flow
     one = SPECTRUM.radii(x[:1], y[:1])
     k = [float(SPECTRUM.kernel(x[:1], power=p)) for p in range(3)]
@@ -71,37 +70,25 @@ def test_eigenvalues_on_the_sphere_add_up_to_the_diagonal(d):
     assert eigenvalues @ many == pytest.approx(float((SPECTRUM.mu**2).sum()), rel=1e-9)
 
 
-def test_teacher_labels_equal_their_expectation():
-    teacher = SignTeacher.sample(3, generator(), ridges=2, kappa=0.7)
-    x, w = sphere(5, 3), randn(400_000, 4, seed=6)
-    g = 0.7 / math.sqrt(2) * torch.sign(w @ teacher.directions.T).sum(-1)
-    monte_carlo = g @ torch.tanh(w[:, :3] @ x.T + w[:, 3:]) / len(w)
-    torch.testing.assert_close(
-        teacher.labels(x, SPECTRUM), monte_carlo, rtol=0, atol=5e-3
-    )
-    assert teacher.chi2() == pytest.approx(float(torch.expm1(g**2).mean()), rel=0.01)
-
-
-def test_the_teachers_moments_are_those_of_its_density_ratio():
-    teacher = SignTeacher.sample(3, generator(), ridges=3, kappa=0.4)
-    a, w = randn(2_000_000), randn(2_000_000, 4, seed=1)
-    g = 0.4 / math.sqrt(3) * torch.sign(w @ teacher.directions.T).sum(-1)
-    u = torch.expm1(g * a - 0.5 * g**2)
-    assert float(u.square().mean()) == pytest.approx(teacher.chi2(), rel=0.02)
-    assert float((u**3).mean()) == pytest.approx(teacher.third(), rel=0.15)
-
-
 @pytest.mark.parametrize(
     "call",
     [
         lambda: SPECTRUM.kernel(2 * sphere(3, 3)),
         lambda: SPECTRUM.sphere(2),
         lambda: SPECTRUM.radii(sphere(3, 3), randn(4)),
-        lambda: SignTeacher(randn(2, 4)),
-        lambda: SignTeacher.sample(3, generator()).labels(sphere(2, 4), SPECTRUM),
+        lambda: SPECTRUM.kernel(sphere(3, 3), power=-1),
+        lambda: SPECTRUM.radii(sphere(1, 3).expand(2, 3), randn(2)),
+        lambda: Spectrum("relu"),
+        lambda: Spectrum("relu", 400),
+        lambda: Spectrum("tanh", 10),
         lambda: hermite_coefficients("tanh", 0),
     ],
 )
 def test_impossible_arguments_are_refused(call):
     with pytest.raises(ValueError, match=":"):
         call()
+
+
+def test_an_activation_with_a_kink_is_told_what_is_wrong():
+    with pytest.raises(ValueError, match="relu lacks .* raise degree, or take an activation"):
+        Spectrum("relu")

@@ -64,8 +64,7 @@ def test_sensitivity_equals_the_gradient_in_w2():
 def test_sensitivity_in_batches_equals_one_by_one():
     theta, _ = particles(batch=(2,))
     both = state_sensitivity(NET, theta, NET.features(theta, X))
-    torch.testing.assert_close(
-        both[1], state_sensitivity(NET, theta[1], NET.features(theta[1], X)))
+    torch.testing.assert_close(both[1], state_sensitivity(NET, theta[1], NET.features(theta[1], X)))
 
 
 @pytest.mark.parametrize("w", [1e-3, 0.1, 0.5])
@@ -74,8 +73,7 @@ def test_states_and_adjoints_stay_below_the_bounds_in_every_layer(w):
     before = NET.backward(theta, omega, X, Y)
     state, costate = gronwall_bounds(NET, theta, omega, X, w)
     assert state.shape == costate.shape == (8, 4)
-    directions = [worst_direction(
-        lambda t: NET.features(t, X).X[:, -1].sum(-2), theta, 2)[0]]
+    directions = [worst_direction(lambda t: NET.features(t, X).X[:, -1].sum(-2), theta, 2)[0]]
     directions += [randn(*theta.shape, seed=s) for s in range(3)]
     for v in directions:
         v = v / displacement_norm(v, 2)[:, None, None, None]
@@ -146,3 +144,8 @@ def test_wrong_arguments_are_named():
         gronwall_bounds(NET, theta[..., :4], omega, X, 0.1)
     with pytest.raises(ValueError, match="omega: last dimension"):
         gronwall_bounds(NET, theta, omega[..., :4], X, 0.1)
+    for w in (-0.1, math.nan, torch.tensor([0.1, -0.1])):
+        with pytest.raises(ValueError, match="w: expected .*finite"):
+            gronwall_bounds(NET, theta, omega, X, w)
+        with pytest.raises(ValueError, match="w: expected .*finite"):
+            gram_modulus(omega, w)

@@ -42,7 +42,7 @@ def test_ascii_mathematics_becomes_signs_outside_formulas(typed, shown):
 def test_a_bound_of_zero_that_is_passed_shows_the_excess():
     made = measured(Bound("f"), [0.5, 0.5], [1.0, 1.0], control=([0.5, 0.25], [1.0, 0.0]))
     record = made.record()
-    assert card.measured(record["checks"][0]) == "worst ratio 0.5"
+    assert card.measured(record["checks"][0]) == "worst ratio 0.5, sharp"
     assert card.measured(record["controls"][0]) == "excess 0.25"
     check = made.checks[0]
     check.adversary([0.3], [0.0])
@@ -118,6 +118,14 @@ def test_a_verdict_that_a_rerun_may_change_says_how_likely():
     assert "likely to change" not in shown(measured(Limit("x", 1.0, 0.15), samples))
 
 
+@pytest.mark.parametrize(("change", "said"), [(0.02, "2% likely to change"), (0.009, "")])
+def test_a_chance_of_one_in_a_hundred_is_worth_a_word(change, said):
+    record = measured(Limit("x", 1.0, 0.15), np.linspace(0.9, 1.1, 24)).record()
+    record["checks"][0]["details"]["change"] = change
+    assert ("likely to change" in card.text(record)) == bool(said)
+    assert said in card.text(record)
+
+
 def test_a_control_that_did_not_flip_says_why():
     few = measured(Rate("e", -0.5), SIZES, power_law(-0.5), control=(SIZES, power_law(0.0, 5)))
     assert "DID NOT FLIP (decides nothing: 5 independent seeds" in card.text(few.record())
@@ -173,3 +181,15 @@ def test_an_interval_at_another_level_says_so():
 def test_a_badge_says_no_more_than_the_evidence(verdict, expected, kind, sharpness, word, colour):
     record = {"verdict": verdict, "expected": expected, "kind": kind, "sharpness": sharpness}
     assert card.badge(record)[1:] == (word, colour)
+
+
+def test_a_mean_of_skewed_samples_says_that_its_interval_is_short():
+    skewed = np.exp(np.linspace(-2, 2, 24))
+    for samples, said in (
+        (skewed, True),
+        (np.linspace(0.9, 1.1, 24), False),
+        (np.exp(np.linspace(-2, 2, 60)), False),
+    ):
+        words = shown(measured(Reproduction("gain"), samples))
+        assert ("skewness" in words) == said
+    assert "skewness 1." in shown(measured(Limit("x", 1.7, 0.1), skewed))

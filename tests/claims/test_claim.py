@@ -191,10 +191,51 @@ def test_open_questions_speak_as_a_family(sides, controls, verdict, reason):
     assert made.verdict == verdict and reason in made.judge()[1] and made.expected is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "main", "role"),
+    [
+        ("reproduction", Reproduction("q"), "premise"),
+        ("counterexample", Counterexample("s", "a < b"), "premise"),
+        ("rate", Rate("r", 1.0), "predicted"),
+        ("bound", Bound("c"), "predicted"),
+        ("limit", Limit("l", 1.0, 0.1), "predicted"),
+    ],
+)
+def test_beside_a_question_or_a_sentence_every_other_check_is_a_premise(kind, main, role):
+    made = claim(kind)
+    assert made.predict(Identity("a", 1e-9)).role == role
+    assert made.predict(main).role == "predicted"
+    assert made.premise(Identity("b", 1e-9)).role == "premise"
+    assert main in made.predicted and len(made.predicted) == 1 + (role == "predicted")
+
+
 def test_an_open_question_asks_its_control_for_a_clear_no():
     assert question_claim([N], [R]).controls[0].state == "flipped"
     assert question_claim([N], [N]).controls[0].state == "weak"
-    assert question_claim([N], [V]).controls[0].state == "stuck"
+    assert question_claim([N], [V]).controls[0].state == "undecided"
+    assert question_claim([V], [V]).controls[0].state == "stuck"
+    assert question_claim([R], [R]).controls[0].state == "stuck"
+
+
+@pytest.mark.parametrize(
+    ("check", "control", "state"),
+    [
+        (V, R, "flipped"),
+        (V, V, "stuck"),
+        (V, N, "weak"),
+        (R, R, "stuck"),
+        (R, V, "flipped"),
+        (R, N, "weak"),
+        (N, R, "undecided"),
+        (N, V, "undecided"),
+        (N, N, "weak"),
+        (V, None, "not run"),
+    ],
+)
+def test_a_control_says_what_became_of_it(check, control, state):
+    made = identity_claim([check], [], [[control]])
+    assert made.controls[0].state == state
+    assert made.controls[0].flipped == (state == "flipped")
 
 
 # bounds in a claim
@@ -240,6 +281,16 @@ def test_a_loose_bound_in_another_claim_shows_in_its_badge():
     assert made.verdict == V  # not all its checks are idle bounds
     made = bound_claim([0.9], kind="identity", extra=Identity("a", 1e-9))
     assert badge(made.record())[1] == "verified"
+
+
+def test_a_bound_on_a_mean_that_is_far_from_it_is_not_called_verified_either():
+    rng = np.random.default_rng(0)
+    for scale, word in ((0.9, "verified"), (0.1, "holds, not sharp"), (1e-3, "inconclusive")):
+        made = claim("bound")
+        check = made.predict(MeanBound("E X <= 1"))
+        check.measure(scale * (1 + 0.01 * rng.normal(size=24)), 1.0)
+        check.control("c", broke="something").measure(2 + 0.01 * rng.normal(size=24), 1.0)
+        assert badge(made.record())[1] == word
 
 
 def test_an_attained_case_found_by_the_adversary_makes_a_bound_sharp():
@@ -448,5 +499,8 @@ def test_fresh_claims_are_not_run():
 def test_impossible_claims_are_named(options, message):
     with pytest.raises(ClaimError, match=message):
         Claim(
-            **({"id": "X-1", "paper": "lu2020", "where": "w", "kind": "rate", "statement": "s"} | options)
+            **(
+                {"id": "X-1", "paper": "lu2020", "where": "w", "kind": "rate", "statement": "s"}
+                | options
+            )
         )

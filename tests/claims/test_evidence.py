@@ -65,12 +65,12 @@ def test_what_is_no_real_number_is_named(values, message):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: (Identity("a", 1.0), [1j]),
+        lambda: (Identity("a", 0.01), [1j]),
         lambda: (Bound("a"), [1j], [1.0]),
         lambda: (Bound("a"), [1.0], [1j]),
         lambda: (Limit("a", 1.0, 0.1), [1j] * 9),
         lambda: (Reproduction("a"), [1j] * 9),
-        lambda: (Identity("a", 1.0), 1.0, 1j),
+        lambda: (Identity("a", 0.01), 1.0, 1j),
         lambda: (Rate("a", 1.0), [1j, 2, 4, 8], np.ones((12, 4))),
     ],
 )
@@ -133,6 +133,8 @@ def test_a_number_typed_into_the_call_is_no_measurement():
         lambda c: c.measure(Fraction(1, 3), 2),
         lambda c: c.measure(np.array([1.0, 2.0]) * 3, 1.0),
         lambda c: c.measure(float(2) ** 0.5),
+        lambda c: c.measure(left=1.0, right=2.0),
+        lambda c: c.measure([1.0], right=-2),
     ):
         check, control = fresh()
         check.measure(ZERO)
@@ -170,6 +172,10 @@ def test_a_quantity_compared_with_itself_is_no_measurement():
     assert check.verdict == "inconclusive" and "itself" in check.outcome.reason
     control.measure(x, x)
     assert control.state == "weak"
+    check, control = fresh()
+    y = np.ones(3)
+    control.measure(left=y, right=y)
+    assert control.outcome.details["refused"]
 
 
 def test_code_without_a_source_is_not_accused():

@@ -20,9 +20,9 @@ from mflib.claims import (
     Reproduction,
     ShareBound,
 )
+from mflib.claims.bound import tightness_word
 from mflib.claims.families import family, holm, paired, paired_family, sign_flip
 from mflib.claims.intervals import mean_interval, power_factor
-from mflib.claims.rules import tightness_word
 
 NAN, INF = math.nan, math.inf
 
@@ -54,10 +54,10 @@ def test_an_error_is_judged_by_its_size(error, found):
 @pytest.mark.parametrize("scale", [1e-300, 1e-20, 1.0, 1e8, 1e300])
 def test_an_error_is_relative_to_each_entry_at_every_size(scale):
     left, right = scale * np.array([1.0, 1.0]), scale * np.array([1.0, 1.0 + 1e-3])
-    found = outcome(Identity("a = b", 1e-2), left, right)
+    found = outcome(Identity("a = b", 0.01), left, right)
     assert found.measured == pytest.approx(1e-3 / 1.001, rel=1e-6)
     assert verdict(Identity("a = b", 1e-6), [1e8, scale], [1e8, 2 * scale]) == "refuted"
-    assert outcome(Identity("a = b", 1.0), scale, -scale).measured == pytest.approx(2.0)
+    assert outcome(Identity("a = b", 0.01), scale, -scale).measured == pytest.approx(2.0)
 
 
 def test_a_norm_is_a_choice_that_is_named():
@@ -68,8 +68,10 @@ def test_a_norm_is_a_choice_that_is_named():
     assert found.details["norm"] == "all"
     # two problems: each has its own norm
     left, right = np.array([[1e8, 1.0], [2.0, 1.0]]), np.array([[1e8, 0.0], [2.0, 0.0]])
-    assert outcome(Identity("a = b", 1.0, norm=-1), left, right).measured == pytest.approx(0.5)
-    assert outcome(Identity("a = b", 1.0, norm=(0, 1)), left, right).measured == pytest.approx(1e-8)
+    assert outcome(Identity("a = b", 0.01, norm=-1), left, right).measured == pytest.approx(0.5)
+    assert outcome(Identity("a = b", 0.01, norm=(0, 1)), left, right).measured == pytest.approx(
+        1e-8
+    )
     with pytest.raises(ClaimError, match="norm"):
         Identity("a", 1e-9, norm="rows")
     with pytest.raises(ClaimError, match="norm: 3 on shape"):
@@ -77,14 +79,14 @@ def test_a_norm_is_a_choice_that_is_named():
 
 
 def test_an_entry_that_should_vanish_is_compared_with_the_largest():
-    assert outcome(Identity("a", 1.0), [4.0, 1.0], [4.0, 0.0]).measured == pytest.approx(0.25)
-    assert outcome(Identity("a", 1.0), [1e-20], [0.0]).measured == 1e-20
-    assert outcome(Identity("a", 1.0), [0.0, 0.0], [0.0, 0.0]).measured == 0.0
+    assert outcome(Identity("a", 0.01), [4.0, 1.0], [4.0, 0.0]).measured == pytest.approx(0.25)
+    assert outcome(Identity("a", 0.01), [1e-20], [0.0]).measured == 1e-20
+    assert outcome(Identity("a", 0.01), [0.0, 0.0], [0.0, 0.0]).measured == 0.0
 
 
 @pytest.mark.parametrize(("left", "right"), [(1.0, NAN), (NAN, 1.0), (INF, INF), (1.0, INF)])
 def test_an_identity_with_nan_or_infinity_on_a_side_is_never_verified(left, right):
-    assert verdict(Identity("a = b", 1.0), left, right) == "inconclusive"
+    assert verdict(Identity("a = b", 0.01), left, right) == "inconclusive"
 
 
 def test_an_error_beyond_every_float_is_refuted():
@@ -94,13 +96,13 @@ def test_an_error_beyond_every_float_is_refuted():
 
 def test_sides_are_compared_in_pairs():
     left = np.ones((3, 2))
-    assert outcome(Identity("a", 1.0), left, 1.0).details["cases"] == 6
-    assert outcome(Identity("a", 1.0), left, np.ones((3, 1))).details["cases"] == 6
-    assert outcome(Identity("a", 1.0), 1.0, left).details["cases"] == 6
+    assert outcome(Identity("a", 0.01), left, 1.0).details["cases"] == 6
+    assert outcome(Identity("a", 0.01), left, np.ones((3, 1))).details["cases"] == 6
+    assert outcome(Identity("a", 0.01), 1.0, left).details["cases"] == 6
     for right in (np.ones(3), np.ones((3, 3)), np.ones((4, 1, 2))):
         with pytest.raises(ClaimError, match="no pairs"):
-            measured(Identity("a", 1.0), left, right)
-    for check in (Identity("a", 1.0), Bound("a")):
+            measured(Identity("a", 0.01), left, right)
+    for check in (Identity("a", 0.01), Bound("a")):
         with pytest.raises(ClaimError, match="no pairs"):  # 9 comparisons of 3 numbers
             measured(check, np.ones(3), np.ones((3, 1)))
 
@@ -422,6 +424,8 @@ def test_a_bound_says_how_near_a_trial_came(ratio, word):
         ("<", Fraction(1, 3), Fraction(1, 2), "verified"),
         ("<=", Fraction(1, 3), Fraction(1, 3), "verified"),
         ("<=", Fraction(1, 3) + Fraction(1, 10**40), Fraction(1, 3), "refuted"),
+        ("<=", 1 + Fraction(1, 10**30), (1.0, 1.0), "refuted"),  # a difference would round
+        ("<", 1 - Fraction(1, 10**30), (1.0, 1.0), "verified"),
         ("==", Fraction(1, 3), Fraction(1, 3), "verified"),
         ("==", Fraction(1, 3), Fraction(333, 1000), "refuted"),
         ("==", 1.0, 1.0 + 1e-13, "verified"),
@@ -513,6 +517,8 @@ def test_a_mean_below_its_bound_is_judged_by_its_interval():
         assert verdict(MeanBound("E X"), sample, np.full(5, bound)) == found
     one_worse = np.array([2.0, 2.0, 0.5, 2.0, 2.0])
     assert verdict(MeanBound("E X"), sample, one_worse) == "refuted"
+    one_open = np.array([2.0, 2.0, 1.0, 2.0, 2.0])
+    assert verdict(MeanBound("E X"), sample, one_open) == "inconclusive"
     attained = MeanBound("E X", tolerance=0.05)
     assert verdict(attained, 1 + 0.01 * rng.normal(size=(3, 24)), np.ones(3)) == "verified"
     got = measured(MeanBound("E X"), sample[0], 2.0).checks[0]
@@ -532,6 +538,15 @@ def test_a_mean_below_its_bound_is_judged_by_its_interval():
 )
 def test_few_or_equal_seeds_decide_no_mean(sample, bound):
     assert verdict(MeanBound("E X"), sample, bound) == "inconclusive"
+
+
+def test_the_interval_of_a_mean_bound_is_that_at_the_level_shared_by_all_configurations():
+    sample = 1 + 0.01 * np.random.default_rng(3).normal(size=(10, 24))
+    got = outcome(MeanBound("E X"), sample, np.full(10, 2.0))
+    at = int(sample.mean(1).argmax())
+    expected = mean_interval(sample[at], 1 - 0.0005 / 10)[1]
+    assert got.interval == pytest.approx(tuple(np.array(expected) / 2))
+    assert np.ptp(got.interval) > 1.1 * np.ptp(mean_interval(sample[at])[1]) / 2
 
 
 def test_a_true_mean_bound_is_hardly_ever_refuted_over_many_configurations():
@@ -572,7 +587,8 @@ def test_a_bound_with_a_probability_needs_enough_draws(violations, n, delta, fou
         lambda: Bound("a", 1e-3),
         lambda: Bound("a", 0.0),
         lambda: Identity("a", 0.0),
-        lambda: Identity("", 1.0),
+        lambda: Identity("a", 0.02),
+        lambda: Identity("", 0.01),
         lambda: Counterexample("a", "b", "~"),
         lambda: Counterexample("a", "b", "<=", -1.0),
         lambda: Counterexample("a", "b", "<=", NAN),
@@ -646,6 +662,13 @@ def test_a_table_of_pairs_is_decided_as_a_family():
     weak = weak / weak.std(ddof=1) + 0.72
     assert 0.02 < paired(weak).p < 0.05
     assert paired_family([weak]) == [1] and paired_family([weak] + [[]] * 7)[0] == 0
+
+
+def test_students_decision_needs_the_sign_flips_too():
+    pairs = [1.2, 0.3, 1.7, 0.4, 1.5, -0.4, 2.5, -0.1]
+    found = paired(pairs)
+    assert found.student < 0.04 and found.flips == 0.0625 == found.p
+    assert paired_family([pairs]) == [0] and paired_family([pairs], alone=0.07) == [1]
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from mflib.lu2020.expansion import (
     tree_factorial,
     tree_sum,
 )
-from mflib.measures import LayeredMeasure, gaussian_measure
+from mflib.measures import LayeredMeasure
 from mflib.ode import flow
+from mflib.sampling import gaussian_measure
 
 
 def test_the_scalar_jet_sums_to_the_exact_flow():

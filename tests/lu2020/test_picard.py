@@ -6,8 +6,9 @@ from problems import DOUBLE, generator, randn
 
 from mflib.blocks import MatrixBlock
 from mflib.lu2020.picard import chebyshev_nodes, picard, picard_bound
-from mflib.measures import CurveMeasure, wave_measure
+from mflib.measures import CurveMeasure
 from mflib.ode import flow
+from mflib.sampling import wave_measure
 
 
 def test_the_integration_matrix_is_exact_for_polynomials():
@@ -26,8 +27,9 @@ def test_iterates_of_the_linear_problem_are_partial_sums_of_the_exponential():
 def test_the_limit_is_the_flow_and_a_batch_equals_its_members():
     block, rho, x = MatrixBlock(2), wave_measure(3, 4, generator(), 0.5, (2,)), randn(4, 2)
     X = picard(block, rho, x, 30, nodes=65)[-1]
-    torch.testing.assert_close(X[:, -1], flow(block, rho, x, 256, "rk4").X[:, -1], rtol=1e-9,
-                               atol=1e-9)
+    torch.testing.assert_close(
+        X[:, -1], flow(block, rho, x, 256, "rk4").X[:, -1], rtol=1e-9, atol=1e-9
+    )
     alone = CurveMeasure(lambda t: rho.theta(t)[1])
     torch.testing.assert_close(picard(block, alone, x, 30, nodes=65)[-1], X[1])
 
@@ -42,4 +44,4 @@ def test_impossible_sizes_are_named():
     with pytest.raises(ValueError, match="nodes"):
         chebyshev_nodes(1)
     with pytest.raises(ValueError, match="iterations"):
-        picard(MatrixBlock(1), None, torch.ones(1, 1, dtype=DOUBLE), 0)
+        picard(MatrixBlock(1), wave_measure(1, 1, generator()), torch.ones(1, 1, dtype=DOUBLE), 0)

@@ -7,10 +7,11 @@ import torch
 from problems import DOUBLE, constant, generator, randn
 
 from mflib.blocks import MatrixBlock, NeuronBlock
+from mflib.lu2020.layered_transport import enclosure, layer_wasserstein
 from mflib.lu2020.stability import stability
-from mflib.measures import LayeredMeasure, gaussian_measure
+from mflib.measures import LayeredMeasure
 from mflib.ode import flow
-from mflib.transport import enclosure, layer_wasserstein
+from mflib.sampling import gaussian_measure
 
 LINE = MatrixBlock(1, "linear")
 TANH = MatrixBlock(3, "tanh")
@@ -57,7 +58,8 @@ def test_linear_blocks_attain_the_layered_bound():
     rho, nu = constant([[1.9]]), constant([[0.4]])
     found = stability(LINE, rho, nu, x, 128)
     torch.testing.assert_close(
-        found.layerwise(layer_wasserstein(rho, nu)), found.gap[-1], rtol=1e-7, atol=0)
+        found.layerwise(layer_wasserstein(rho, nu)), found.gap[-1], rtol=1e-7, atol=0
+    )
 
 
 def test_the_layered_bound_weighs_each_layer_by_what_follows_it():
@@ -134,8 +136,11 @@ def test_the_speed_is_the_largest_over_both_laws_and_all_layers():
     ("change", "error", "message"),
     [
         (dict(block=NeuronBlock(3)), TypeError, "block: expected a MatrixBlock"),
-        (dict(nu=LayeredMeasure(randn(4, 3, 9), torch.ones(4, 3).double())), ValueError,
-         "nu: total mass"),
+        (
+            dict(nu=LayeredMeasure(randn(4, 3, 9), torch.ones(4, 3).double())),
+            ValueError,
+            "nu: total mass",
+        ),
         (dict(x=randn(5, 2)), ValueError, "x: last dimension"),
         (dict(steps=6), ValueError, "steps: 6 is no multiple"),
         (dict(steps=0), ValueError, "steps"),

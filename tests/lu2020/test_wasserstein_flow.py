@@ -89,8 +89,9 @@ def test_the_slope_of_the_shares_equals_autograd_and_central_differences(layers)
     slope = bernstein_slope(t, layers)
     assert slope.shape == (layers, 5)
     if layers > 1:
-        rows = [torch.autograd.grad(b[l].sum(), moving, retain_graph=True)[0]
-                for l in range(layers)]
+        rows = [
+            torch.autograd.grad(b[l].sum(), moving, retain_graph=True)[0] for l in range(layers)
+        ]
         torch.testing.assert_close(slope, torch.stack(rows), rtol=1e-11, atol=1e-12)
     r = 1e-5
     numeric = (bernstein(t + r, layers) - bernstein(t - r, layers)) / (2 * r)
@@ -107,10 +108,12 @@ def test_the_measure_has_mass_one_and_the_loss_is_the_networks():
 
 def test_one_linear_particle_multiplies_by_the_product_over_the_layers():
     a, t, x, y = 0.7, 0.3, 1.5, 0.4
-    flow = WassersteinFlow(Problem(
-        MatrixBlock(1, "linear"), column(x)[:, None], column(y), steps=L))
-    reached = x * math.prod(1 + a * math.comb(L - 1, l) * t**l * (1 - t) ** (L - 1 - l)
-                            for l in range(L))
+    flow = WassersteinFlow(
+        Problem(MatrixBlock(1, "linear"), column(x)[:, None], column(y), steps=L)
+    )
+    reached = x * math.prod(
+        1 + a * math.comb(L - 1, l) * t**l * (1 - t) ** (L - 1 - l) for l in range(L)
+    )
     loss = flow.loss(Particles(column(a)[:, None], column(t)))
     assert float(loss) == pytest.approx(0.5 * (reached - y) ** 2, rel=1e-13)
 
@@ -226,13 +229,15 @@ def test_the_discrete_bracket_tends_to_the_lie_bracket_at_order_one():
         t = (torch.arange(4 * layers, dtype=DOUBLE) + 0.5) / (4 * layers)
         # the same three matrices at every depth: the field does not depend on t
         cloud = Particles(theta.repeat(4 * layers, 1), t.repeat_interleave(3))
-        flow = WassersteinFlow(Problem(
-            MatrixBlock(2, "tanh"), randn(5, 2), randn(5, seed=1), mass=MASS, steps=layers))
+        flow = WassersteinFlow(
+            Problem(MatrixBlock(2, "tanh"), randn(5, 2), randn(5, seed=1), mass=MASS, steps=layers)
+        )
         passed = flow.backward(cloud)
         X, p = passed.states, passed.costates
         at = layers // 2
-        limit = lie_bracket(flow.problem.block, X[at], p[at], theta,
-                            torch.full((3,), 1 / 3, dtype=DOUBLE), C, MASS)
+        limit = lie_bracket(
+            flow.problem.block, X[at], p[at], theta, torch.full((3,), 1 / 3, dtype=DOUBLE), C, MASS
+        )
         discrete = flow.bracket(cloud, Particles(C, column(0.5)))
         gaps.append([float((d - e).abs()) for d, e in zip(discrete, limit, strict=True)])
     for coarse, fine in zip(*gaps, strict=True):
@@ -247,7 +252,8 @@ def test_the_order_of_the_particles_does_not_matter():
     torch.testing.assert_close(swapped.t, velocity.t[order], **TIGHT)
     torch.testing.assert_close(swapped.loss, velocity.loss, **TIGHT)
     torch.testing.assert_close(
-        FLOW.derivative(mixed, PROBES), FLOW.derivative(CLOUD, PROBES), **TIGHT)
+        FLOW.derivative(mixed, PROBES), FLOW.derivative(CLOUD, PROBES), **TIGHT
+    )
     torch.testing.assert_close(FLOW.bracket(mixed, PROBES), FLOW.bracket(CLOUD, PROBES), **TIGHT)
 
 
@@ -261,16 +267,25 @@ def test_every_particle_twice_is_the_same_flow():
 
 def test_a_batch_equals_its_members_and_data_without_a_batch_are_shared():
     two = Particles(randn(3, N, BLOCK.k, seed=4), depths(3, N, seed=4))
-    many = WassersteinFlow(Problem(
-        BLOCK, randn(3, 5, 2), randn(3, 5, seed=1), mass=MASS, steps=L))
+    many = WassersteinFlow(Problem(BLOCK, randn(3, 5, 2), randn(3, 5, seed=1), mass=MASS, steps=L))
     mixed = WassersteinFlow(Problem(BLOCK, randn(5, 2), randn(3, 5, seed=1), mass=MASS, steps=L))
     for flow in (FLOW, many, mixed):
         together, terms = flow.velocity(two), flow.bracket(two, PROBES)
         values = flow.derivative(two, PROBES)
         for i in range(3):
-            alone = flow.members(i) if flow is FLOW else WassersteinFlow(Problem(
-                BLOCK, flow.problem.x[i] if flow is many else flow.problem.x,
-                flow.problem.y[i], mass=MASS, steps=L))
+            alone = (
+                flow.members(i)
+                if flow is FLOW
+                else WassersteinFlow(
+                    Problem(
+                        BLOCK,
+                        flow.problem.x[i] if flow is many else flow.problem.x,
+                        flow.problem.y[i],
+                        mass=MASS,
+                        steps=L,
+                    )
+                )
+            )
             one = alone.velocity(two[i])
             for name in ("theta", "t", "loss", "dissipation"):
                 torch.testing.assert_close(getattr(together, name)[i], getattr(one, name), **TIGHT)
@@ -339,15 +354,29 @@ PLAIN = WassersteinFlow(Problem(MatrixBlock(2), randn(5, 2), randn(5), steps=L))
         (ValueError, lambda: Particles(randn(3), depths(3)), "theta: expected at least 2"),
         (TypeError, lambda: Particles(randn(3, 5), 0.5), "t: expected a torch.Tensor"),
         (ValueError, lambda: bernstein(depths(3), 0), "layers: expected an integer"),
-        (ValueError, lambda: bernstein(depths(3), 1001), "layers: expected at most 1000"),
+        (
+            ValueError,
+            lambda: bernstein(depths(3), 1001),
+            "layers: expected an integer >= 1 and <= 1000",
+        ),
         (ValueError, lambda: bernstein_slope(depths(3), 2.5), "layers: expected an integer"),
-        (ValueError, lambda: WassersteinFlow(
-            Problem(BLOCK, randn(5, 2), randn(5), method="rk4")), "method='euler'"),
-        (ValueError, lambda: WassersteinFlow(
-            Problem(BLOCK, randn(5, 2), randn(5), steps=1)).bracket(CLOUD, CLOUD),
-         "one layer has no neighbour"),
-        (TypeError, lambda: PLAIN.steepest(
-            Particles(randn(3, 4), depths(3)), randn(2, 4)), "needs a NeuronBlock"),
+        (
+            ValueError,
+            lambda: WassersteinFlow(Problem(BLOCK, randn(5, 2), randn(5), method="rk4")),
+            "method='euler'",
+        ),
+        (
+            ValueError,
+            lambda: WassersteinFlow(Problem(BLOCK, randn(5, 2), randn(5), steps=1)).bracket(
+                CLOUD, CLOUD
+            ),
+            "one layer has no neighbour",
+        ),
+        (
+            TypeError,
+            lambda: PLAIN.steepest(Particles(randn(3, 4), depths(3)), randn(2, 4)),
+            "needs a NeuronBlock",
+        ),
         (ValueError, lambda: FLOW.steepest(CLOUD, randn(2, 4)), "probes: last dimension"),
         (ValueError, lambda: FLOW.velocity(Particles(randn(3, 4), depths(3))), "expected k = 5"),
     ],

@@ -1,0 +1,277 @@
+"""Tables of claims and verdicts as HTML; what a record says is text there, never markup."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..claims import card, trials
+from . import coverage, reruns
+
+__all__ = ["again", "apart", "claims", "ledger", "trial", "verdicts"]
+
+#: Where one thing that is said ends and another begins.
+_BLOCK = re.compile(r"(?=</?(?:div|h\d|li|p|t[dhr]|tbody|thead|table|ul)\b)")
+
+
+def apart(words: str) -> str:
+    """Return HTML whose cells stand apart without their tags too, as the search sees them."""
+    return _BLOCK.sub("\n", words)
+
+
+def _address(words: str) -> str:
+    """Return an address as an attribute holds it; one that is no page's leads nowhere."""
+    return html.escape(words if not re.match(r"\s*\w+:", words) else "#", quote=True)
+
+
+def ledger(
+    claims: list[dict[str, Any]],
+    waiting: list[dict[str, Any]],
+    link: Callable[[dict[str, Any]], str],
+) -> str:
+    """Return the ledger: a row a claim, with its checks and controls, grouped by paper.
+
+    Parameters
+    ----------
+    claims, waiting : list of dict
+        Records and what is planned, as :func:`mflib.book.ledger.ledger` gives them.
+    link : callable
+        Returns the address of the place where a claim is argued.
+    """
+    bodies = []
+    for paper, (measured, planned) in coverage.by_paper(claims, waiting).items():
+        rows = "".join(_row(claim, link(claim)) for claim in measured)
+        rows += "".join(_row(claim, None) for claim in planned)
+        bodies.append(
+            f'<tbody><tr class="mf-group"><th colspan="5">{html.escape(paper)}: '
+            f"{coverage.counted(measured, planned)} claims measured</th></tr>{rows}</tbody>"
+        )
+    return (
+        '<div class="mf-ledger tex2jax_process">'
+        f"<p><b>{coverage.counted(claims, waiting)}</b> claims measured; "
+        "the others are planned and shown as <i>not run</i>.</p>"
+        '<p><label>Show only rows with <input type="search" id="mf-filter" '
+        'placeholder="refuted, lu2020, rate ..."></label> <span id="mf-count"></span></p>'
+        "<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>"
+        f'<th><span class="mf-pairs"><span>predicted</span><span>{card.MEASURED}</span></span>'
+        f"</th><th>controls</th></tr></thead>{''.join(bodies)}</table></div>"
+    )
+
+
+def _row(claim: dict[str, Any], address: str | None) -> str:
+    sign, word, colour = card.badge(claim)
+    checks = "".join(
+        f"<div>{card.mathematics(c['name'])}{_mark(c, claim)}: "
+        f"<b>{card.mathematics(card.predicted(c))}</b></div>"
+        f"<div>{card.mathematics(card.measured(c))}</div>"
+        for c in claim["checks"]
+    )
+    controls = "".join(
+        f"<div>{'✓' if c['flipped'] else '✗'} {card.mathematics(c['name'])}</div>"
+        for c in claim["controls"]
+    )
+    name = html.escape(claim["id"])
+    if address:
+        name = f'<a href="{_address(address)}">{name}</a>'
+    return (
+        f'<tr class="mf-{colour}"><td data-label="verdict"><span class="mf-badge">'
+        f'{sign} {word}</span></td><td data-label="claim">{name}</td>'
+        f'<td data-label="statement">{card.mathematics(claim["statement"])}'
+        f'<div class="mf-where">{html.escape(claim["paper"])}, '
+        f"{card.mathematics(claim['where'])}; {html.escape(claim['kind'])}</div></td>"
+        f'<td data-label="predicted, and {card.MEASURED}"><div class="mf-pairs">'
+        f"{checks}</div></td>"
+        f'<td data-label="controls that flipped ✓">{controls or "–"}</td></tr>'
+    )
+
+
+def _mark(check: dict[str, Any], claim: dict[str, Any]) -> str:
+    """Say of a check in the ledger what it is for, that it decides, and what it lacks."""
+    words = ["premise"] if check.get("role") == "premise" else []
+    words += ["decides"] if check["name"] == claim.get("deciding") else []
+    words += check.get("unsaid", [])
+    return f" <i>({html.escape(', '.join(words))})</i>" if words else ""
+
+
+def verdicts(claims: list[dict[str, Any]]) -> str:
+    """Return how many claims of each paper came out how."""
+    papers: dict[str, dict[str, int]] = {}
+    for claim in claims:
+        sign, word, _ = card.badge(claim)
+        counts = papers.setdefault(claim["paper"], {})
+        counts[f"{sign} {word}"] = counts.get(f"{sign} {word}", 0) + 1
+    words = sorted({word for counts in papers.values() for word in counts}, reverse=True)
+    head = "".join(f"<th>{w}</th>" for w in words)
+    body = "".join(
+        f"<tr><td>{html.escape(paper)}</td>"
+        + "".join(f"<td>{counts.get(w, 0)}</td>" for w in words)
+        + "</tr>"
+        for paper, counts in papers.items()
+    )
+    return (
+        f'<div class="mf-verdicts"><table><thead><tr><th>paper</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def again(found: dict[str, Any]) -> str:
+    """Return how the verdicts of several runs compare, from :func:`mflib.book.reruns.collect`."""
+    papers: dict[str, list[dict[str, Any]]] = {}
+    for claim in found["claims"]:
+        papers.setdefault(claim["paper"], []).append(claim)
+    body, told = "", []
+    for paper, claims in papers.items():
+        verdicts = sum(v is not None for claim in claims for v in claim["verdicts"])
+        body += (
+            f"<tr><td>{html.escape(paper)}</td><td>{len(claims)}</td><td>{verdicts}</td>"
+            f"<td>{sum(map(reruns.differing, claims))}</td>"
+            f"<td>{sum(bool(claim['stuck']) for claim in claims)}</td></tr>"
+        )
+        told += [
+            f"<li>{html.escape(claim['id'])}"
+            + (" (an open question)" if claim["expected"] is None else "")
+            + f": {html.escape(reruns.counted(claim))}"
+            + "".join(f"; changed: {card.mathematics(name)}" for name in reruns.changed(claim))
+            + "".join(f"; did not flip: {card.mathematics(name)}" for name in claim["stuck"])
+            + "</li>"
+            for claim in claims
+            if claim["expected"] is None
+            or reruns.differing(claim)
+            or claim["stuck"]
+            or reruns.changed(claim)
+        ]
+    runs = "; ".join(
+        (", ".join(f"{k} {v}" for k, v in run["parameters"].items()) or "as committed")
+        + f" ({run['seconds'] / 60:.0f} minutes of one core)"
+        for run in found["runs"]
+    )
+    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+    return (
+        '<div class="mf-verdicts tex2jax_process"><table><thead><tr><th>paper</th><th>claims</th>'
+        "<th>verdicts</th><th>that differ</th><th>claims with a control that did not flip</th>"
+        f"</tr></thead><tbody>{body}</tbody></table>"
+        f"<ul>{''.join(told)}</ul><p>{html.escape(reruns.summary(found))}.</p>"
+        f'<p class="mf-where">Runs: {html.escape(runs)}. Commit '
+        f"{html.escape(str(found['commit'])[:12])}; {html.escape(versions)}.</p></div>"
+    )
+
+
+def claims(
+    found: list[dict[str, Any]], link: Callable[[dict[str, Any]], str], title: Callable[[str], str]
+) -> str:
+    """Return the claims of one paper, chapter by chapter.
+
+    Parameters
+    ----------
+    found : list of dict
+        Records, in the order of the book.
+    link : callable
+        Returns the address of the place where a claim is argued.
+    title : callable
+        Returns a chapter's title.
+    """
+    rows, chapter = [], None
+    for claim in found:
+        if claim["notebook"] != chapter:
+            chapter = claim["notebook"]
+            rows.append(
+                f'<tr><th colspan="2"><a href="{_address(link(claim).split("#")[0])}">'
+                f"{html.escape(title(chapter))}</a></th></tr>"
+            )
+        sign, word, colour = card.badge(claim)
+        rows.append(
+            f'<tr class="mf-{colour}"><td><a href="{_address(link(claim))}">'
+            f"{html.escape(claim['id'])}</a>"
+            f'<div class="mf-badge">{sign} {word}</div></td>'
+            f"<td>{card.mathematics(claim['statement'])}"
+            f'<div class="mf-where">{card.mathematics(claim["where"])}</div></td></tr>'
+        )
+    return (
+        '<div class="mf-claims tex2jax_process"><table><tbody>'
+        f"{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _percent(count: int, of: int) -> str:
+    return f"{100 * count / of:.3g}"
+
+
+def _plain_table(head: list[str], rows: list[list[str]], words: str) -> str:
+    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return (
+        f'<div class="mf-verdicts"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody>'
+        f'</table><p class="mf-where">{html.escape(words)}</p></div>'
+    )
+
+
+def trial(found: dict[str, Any], part: str) -> str:
+    """Return one table of the record of trials, every number read from it.
+
+    Parameters
+    ----------
+    found : dict
+        From :func:`mflib.claims.trials.read`.
+    part : {"slope", "mean", "power", "curves"}
+        Which table.
+    """
+    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+    if part in ("slope", "mean"):
+        rows = [row for row in found["misses"] if row["kind"] == part]
+        seeds = list(dict.fromkeys(row["seeds"] for row in rows))
+        missed = {(row["law"], row["seeds"]): row for row in rows}
+        table = [
+            [law] + [_percent(missed[law, n]["missed"], missed[law, n]["trials"]) for n in seeds]
+            for law in dict.fromkeys(row["law"] for row in rows)
+        ]
+        most = trials.worst(found, part)
+        error = trials.standard_error(most, rows[0]["trials"])
+        return _plain_table(
+            ["misses in percent", *(f"{n} seeds" for n in seeds)],
+            table,
+            f"{rows[0]['trials']} trials an entry; the largest is {100 * most:.2g} % "
+            f"(± {100 * error:.1g}). {versions}.",
+        )
+    if part == "power":
+        table = [
+            [
+                row["statistic"],
+                str(row["seeds"]),
+                f"{row['offset']:.3f}",
+                _percent(row["refuted"], row["trials"]),
+            ]
+            for row in found["power"]
+        ]
+        return _plain_table(
+            ["average", "seeds", "offset shown", "refuted, percent"],
+            table,
+            f"{found['power'][0]['trials']} trials an entry, half of them off to either side; "
+            "every seed has a lognormal scale of its own.",
+        )
+    if part == "curves":
+        noises = list(dict.fromkeys(row["noise"] for row in found["curves"]))
+        both = {(row["curve"], row["noise"]): row for row in found["curves"]}
+        table = []
+        for curve in dict.fromkeys(row["curve"] for row in found["curves"]):
+            cells = [both[curve, noise] for noise in noises]
+            table.append(
+                [curve]
+                + [
+                    _percent(row[word], row["trials"])
+                    for row in cells
+                    for word in ("verified", "refuted")
+                ]
+            )
+        return _plain_table(
+            ["curve"]
+            + [f"{word}, noise {noise:g}" for noise in noises for word in ("verified", "refuted")],
+            table,
+            f"In percent of {found['curves'][0]['trials']} trials with "
+            f"{found['curves'][0]['seeds']} seeds; the rest is inconclusive. The noise is the "
+            "standard deviation of the logarithm of an error; tolerance .06.",
+        )
+    raise ValueError(f"trials: {part!r} is none of slope, mean, power, curves")

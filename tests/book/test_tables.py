@@ -1,0 +1,106 @@
+"""Tables of claims: everything from a record is text, and cells stand apart for the search."""
+
+import html.parser
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import CLAIM, ROOT, cell, notebook
+from executed_chapters import run_cells
+
+from mflib.book import reruns, tables
+from mflib.book.sphinx import portable
+
+BAD = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&"
+
+
+class Tags(html.parser.HTMLParser):
+    """The tags and addresses of a piece of HTML."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.addresses, self.events = set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.addresses += [value for name, value in attributes if name == "href"]
+        self.events += [name for name, _ in attributes if name.startswith("on")]
+
+
+@pytest.fixture
+def record():
+    source = CLAIM.format(id="X-1", error="0.0", control="1.0")
+    return run_cells(source, {"seed": 0}) | {"notebook": "one"}
+
+
+def spoilt(value):
+    """Return a record with every text in it spoilt, but for its verdicts."""
+    if isinstance(value, dict):
+        kept = ("verdict", "expected")
+        return {k: v if k in kept else spoilt(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [spoilt(v) for v in value]
+    return BAD if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("kind", ["ledger", "verdicts", "claims", "again"])
+def test_nothing_from_a_record_becomes_markup(record, kind):
+    bad = spoilt(record)
+    address = 'page.html#"><script>'
+    text = {
+        "ledger": lambda: tables.ledger([bad], [bad], lambda claim: address),
+        "verdicts": lambda: tables.verdicts([bad]),
+        "claims": lambda: tables.claims([bad], lambda claim: address, lambda chapter: BAD),
+        "again": lambda: tables.again(
+            {
+                "claims": [reruns.over(bad, [bad, bad | {"verdict": "refuted"}])],
+                "runs": [{"name": BAD, "parameters": {BAD: BAD}, "seconds": 3}],
+                "commit": BAD,
+                "versions": {BAD: BAD},
+            }
+        ),
+    }[kind]()
+    found = Tags(tables.apart(text))
+    assert not found.tags & {"script", "img"} and found.events == []
+    assert set(found.addresses) <= {address, "page.html"}
+    assert "alert(1)" in text
+
+
+def test_an_address_with_a_scheme_leads_nowhere(record):
+    for address in ("javascript:alert(1)", " JavaScript:alert(1)", "data:text/html,x"):
+        text = tables.ledger([record], [], lambda claim, a=address: a)
+        assert Tags(text).addresses == ["#"]
+
+
+def test_the_words_of_neighbouring_cells_are_not_glued(record):
+    for text in (
+        tables.ledger([record], [], lambda claim: "#"),
+        tables.claims([record], lambda claim: "#", lambda chapter: "Title"),
+    ):
+        words = re.split(r"\s+", re.sub(r"<[^<]+?>", "", tables.apart(text)))
+        assert "X-1" in words and "One" in words
+
+
+def test_mathematics_cannot_link_load_or_open_a_menu():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]
+    mathjax = config["mathjax3_config"]
+    assert {"autoload", "require"} <= set(mathjax["tex"]["packages"]["[-]"])
+    assert mathjax["options"]["enableMenu"] is False
+
+
+def test_a_chapter_that_is_opened_elsewhere_says_what_to_install():
+    text = notebook(cell("seed: int = 0  # the seed", "parameters"))
+    made = portable(text, "git+https://example.org/book")
+    cells = json.loads(made)["cells"]
+    assert len(cells) == 2 and portable(made, "again") == made
+    first = "".join(cells[0]["source"])
+    code = f"import sys; sys.modules['mflib'] = None\n{first}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "    %pip install git+https://example.org/book\n" in done.stderr
+    done = subprocess.run([sys.executable, "-c", first], capture_output=True, cwd=ROOT)
+    assert done.returncode == 0
