@@ -489,7 +489,8 @@ def dots(ax: Any, rows: list[dict[str, Any]], name: str) -> None:
         d = row["differences"]
         ax.plot(d, y + np.linspace(-0.2, 0.2, len(d)), "o", ms=3.5, color="C0", alpha=0.6)
         if not d:
-            ax.text(0, y, "not run", ha="center", va="center", size=8)
+            where = ax.get_yaxis_transform()  # the middle of the axes, whatever is drawn
+            ax.text(0.5, y, "not run", ha="center", va="center", size=8, transform=where)
         elif row["judged"] is not None and np.isfinite(row["judged"]).all():
             ax.plot(row["judged"], [y + 0.33] * 2, color="C1", lw=2.5)
             ax.plot(row["difference"], y + 0.33, "D", ms=5, color="C1")
