@@ -451,7 +451,7 @@ def markdown(rows: list[dict], kind: str = "small") -> str:
 
 
 def measure(check: Any, row: dict[str, Any]) -> None:
-    """Let a check judge a row, and announce and judge its control; nothing without pairs.
+    """Let a check judge a row, then its control; fewer pairs than can decide are not judged.
 
     In the control the blocks of the network that did better (of the rule's, where it did
     not lose) are shuffled after training: against the same runs it must lose.
@@ -463,7 +463,7 @@ def measure(check: Any, row: dict[str, Any]) -> None:
     row : dict
         Of :func:`answers`.
     """
-    if row["judged"] is None:
+    if row["judged"] is None or row["pairs"] < FEWEST_PAIRS:
         return
     check.measure(row["difference"], interval=row["judged"], seeds=row["pairs"], level=row["level"])
     lost = "against" if check.verdict == "refuted" else "rule"
