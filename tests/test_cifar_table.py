@@ -1,285 +1,255 @@
-"""Records and the table: written whole or not at all, never a typed-in number."""
+"""The tables: paired, corrected as stated first, never a typed-in number."""
 
-import ast
-import errno
 import json
-import math
-import subprocess
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from scipy import stats
 
-from mflib.cifar import CifarError, bench, recipe, records, table
-from mflib.cifar.recipe import PAPER, protocol
-from mflib.claims.intervals import QUANTILE
+from mflib.cifar import recipe, table
+from mflib.cifar.recipe import PAPER
+from mflib.claims.families import holm, paired
+
+NET = "small-n3"
 
 
-def record(net="resnet20", how="vanilla", seed=0, error=8.0, status="finished", **more):
+def record(net=NET, how="vanilla", seed=0, error=38.0, status="finished", moved=0, **more):
+    """A record as read_records returns it, with the parts that the table reads."""
     cfg = recipe.config(net, how, seed, **more)
     return {
-        "schema": records.SCHEMA, "name": cfg.name, "status": status,
-        "source": "same", "reduced": cfg.reduced, "train_images": cfg.subset or 50_000,
-        "config": {**vars(cfg)},
+        "status": status,
+        "source": "same",
+        "config": vars(cfg),
+        "protocol": cfg.protocol,
         "final": {"test_error": error if status == "finished" else None, "best_error": error},
-        "shuffled": {"mean": 50.0},
-        "epochs": [{"reorderings": [1, 0, 2]}, {"reorderings": [0, 0, 0]}],
+        "shuffled": {"mean": 80.0},
+        "epochs": [{"reorderings": [moved, 0, 0]}, {"reorderings": [0, 0, 0]}],
     }
 
 
 def pairs(differences, how="mean-field", **more):
     out = []
     for seed, d in enumerate(differences):
-        out += [record(seed=seed, error=8.0 + 0.1 * seed, **more),
-                record(seed=seed, how=how, error=8.0 + 0.1 * seed - d, **more)]
+        base = 38.0 + 0.1 * (seed % 3)
+        out += [
+            record(seed=seed, error=base, **more),
+            record(seed=seed, how=how, error=base - d, **more),
+        ]
     return out
 
 
-def test_without_records_every_row_is_not_run():
-    rows = table.summary([])["rows"]
-    assert [(r["net"], r["data"]) for r in rows] == list(PAPER)
-    assert {r["verdict"] for r in rows} == {"not run"}
-    assert all(r["vanilla"] is None and r["pairs"] == 0 for r in rows)
-    keys = {"net", "data", "paper", "vanilla", "mean_field", "difference", "interval",
-            "pairs", "verdict"}
-    assert keys <= set(rows[0])
-    json.dumps(rows, allow_nan=False)
+def noise(n, seed=0):
+    return np.random.default_rng(seed).normal(0, 0.05, n).round(2)
+
+
+def row_of(found, family="small", **wanted):
+    (row,) = [
+        r
+        for r in table.answers(found)[family]
+        if all(r[key] == value for key, value in wanted.items())
+    ]
+    return row
+
+
+def test_without_records_every_question_is_not_run():
+    found = table.answers([])
+    assert {r["verdict"] for rows in found.values() for r in rows} == {"not run"}
+    assert [(r["net"], r["data"]) for r in found["full"]] == list(PAPER)
+    assert [r["net"] for r in found["small"]] == [f"small-n{n}" for n in (3, 5, 9, 7)]
+    assert [(r["rule"], r["against"]) for r in found["sort"]] == [
+        ("mean-field", "blocks-stay"),
+        ("mean-field", "others-move"),
+    ]
+    json.dumps(found, allow_nan=False)
 
 
 @pytest.mark.parametrize(
-    ("shift", "verdict"), [(0.6, "verified"), (-0.6, "refuted"), (0.0, "inconclusive")]
+    ("shift", "verdict", "side"), [(0.6, "better", 1), (-0.6, "worse", -1), (0.0, "equal", 0)]
 )
-def test_the_verdict_follows_the_interval(shift, verdict):
-    noise = np.array([0.05, -0.05, 0.08, -0.02, 0.03, -0.06, 0.01, -0.04])
-    row = table.summary(pairs(shift + noise))["rows"][0]
-    assert row["pairs"] == 8 and row["verdict"] == verdict
-    assert row["difference"] == pytest.approx(shift + noise.mean())
-    assert row["interval"][0] < row["difference"] < row["interval"][1]
+def test_the_verdict_follows_the_pairs(shift, verdict, side):
+    row = row_of(pairs(shift + noise(16)), net=NET)
+    assert (row["verdict"], row["side"], row["pairs"]) == (verdict, side, 16)
+    assert row["difference"] == pytest.approx(shift + noise(16).mean())
+    assert row["simultaneous"][0] < row["interval"][0] < row["difference"] < row["interval"][1]
 
 
-@pytest.mark.parametrize("more", [{"epochs": 6}, {"subset": 5000}, {"verified": False}])
-def test_reduced_runs_never_enter_the_table(more):
-    found = table.summary(pairs([0.6] * 3, **more) + pairs([0.7] * 3, how="T1", **more))
-    assert {row["verdict"] for row in found["rows"]} == {"not run"}
-    assert found["ablations"] == []
-    assert [row["method"] for row in found["reduced"]] == ["mean-field", "T1"]
-    assert all(row["paper"] is None and row["pairs"] == 3 for row in found["reduced"])
+def test_a_wide_scatter_is_open_and_not_equal():
+    row = row_of(pairs(12 * noise(16)), net=NET)
+    assert row["verdict"] == "open"
 
 
-def test_pairs_from_different_code_are_left_out_and_counted():
-    rows = pairs([0.6] * 4)
-    rows[1]["source"] = "changed"
-    row = table.summary(rows)["rows"][0]
-    assert row["seeds"] == [1, 2, 3] and row["unlike"] == 1
-    assert "3 (1 unlike)" in table.markdown([row])
+def test_interval_and_p_values_are_students_at_the_level_of_the_looks():
+    d = 0.1 + noise(16)
+    row = row_of(pairs(d), net=NET)
+    assert row["interval"] == pytest.approx(paired(d, 1 - 0.0294).interval)
+    assert row["simultaneous"] == pytest.approx(paired(d, 1 - 0.0294 / 4).interval)
+    assert row["student"] == pytest.approx(stats.ttest_1samp(d, 0).pvalue * 0.05 / 0.0294)
+
+
+@pytest.mark.parametrize(("had", "judged"), [(7, 7), (8, 8), (15, 8), (16, 16)])
+def test_sixteen_pairs_are_looked_at_twice_and_in_between_the_earlier_look_stands(had, judged):
+    d = 0.6 + noise(16)
+    row = row_of(pairs(d[:had]), net=NET)
+    assert (row["pairs"], row["had"], row["complete"]) == (judged, had, had >= 8)
+    assert row["verdict"] == ("better" if had >= 8 else "open")
+    assert row["difference"] == pytest.approx(d[:judged].mean())
+
+
+def test_a_question_of_eight_pairs_waits_for_the_eighth():
+    seven = pairs(0.6 + noise(7), net="small-n5")
+    assert row_of(seven, net="small-n5")["verdict"] == "open"
+    eight = row_of(pairs(0.6 + noise(8), net="small-n5"), net="small-n5")
+    assert eight["verdict"] == "better"
+    assert eight["interval"] == pytest.approx(paired(0.6 + noise(8), 0.95).interval)
+
+
+def test_where_pairing_does_not_help_the_unpaired_interval_stands_beside():
+    found = pairs(0.3 + noise(8), net="small-n5")
+    assert row_of(found, net="small-n5")["welch"] is None
+    for r in found:  # the two rules' errors now go opposite ways
+        if r["config"]["rule"] == "mean-field":
+            r["final"]["test_error"] = 37.7 - 0.1 * (r["config"]["seed"] % 3)
+    row = row_of(found, net="small-n5")
+    assert row["correlation"] < 0
+    a, b = (
+        [r["final"]["test_error"] for r in found if r["config"]["rule"] == how]
+        for how in ("vanilla", "mean-field")
+    )
+    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert row["welch"] == pytest.approx(tuple(expected))
+
+
+def test_holm_decides_the_family_together():
+    """A single question may pass at 5 % and fail beside three others."""
+    d = noise(8, 3)
+    d = d - d.mean()
+    d += stats.t.ppf(1 - 0.03 / 2, 7) * d.std(ddof=1) / np.sqrt(8)  # Student's p is .03
+    row = row_of(pairs(d, net="small-n5"), net="small-n5")
+    assert row["student"] == pytest.approx(0.03, abs=1e-3) and row["side"] == 0
+    assert holm([0.03]) == [True] and holm([0.03, 1, 1, 1])[0] is False
+
+
+def test_student_without_the_signs_decides_nothing(monkeypatch):
+    found = pairs(0.6 + noise(8), net="small-n5")
+    assert row_of(found, net="small-n5")["side"] == 1
+    real = table.paired
+
+    def doubtful(values, level):
+        got = real(values, level)
+        return type(got)(**{**vars(got), "flips": 0.06})
+
+    monkeypatch.setattr(table, "paired", doubtful)
+    assert row_of(found, net="small-n5")["side"] == 0
 
 
 @pytest.mark.parametrize("how", ["vanilla", "mean-field"])
-def test_a_diverged_run_of_either_method_leaves_the_row_undecided(how):
-    rows = pairs([0.6] * 8)
-    assert table.summary(rows)["rows"][0]["verdict"] == "verified"
-    row = table.summary([*rows, record(how=how, seed=8, status="diverged")])["rows"][0]
-    assert row["interval"] is None and row["verdict"] == "inconclusive"
+def test_a_diverged_run_of_either_rule_leaves_the_question_open(how):
+    found = pairs(0.6 + noise(8), net="small-n5")
+    lost = record("small-n5", how, seed=8, status="diverged")
+    row = row_of([*found, lost], net="small-n5")
+    assert row["interval"] is None and row["verdict"] == "open" and row["diverged"] == 1
     assert "8 (1 diverged)" in table.markdown([row])
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_fewer_than_three_pairs_are_inconclusive_and_have_no_interval(count):
-    row = table.summary(pairs([0.5] * count))["rows"][0]
-    assert row["interval"] is None and row["verdict"] == "inconclusive"
+def test_pairs_from_different_code_are_left_out_and_counted():
+    found = pairs([0.6] * 4, net="small-n5")
+    found[1]["source"] = "changed"
+    row = row_of(found, net="small-n5")
+    assert row["seeds"] == [1, 2, 3] and row["unlike"] == 1
+    assert "3 of 8 (1 unlike)" in table.markdown([row])
 
 
-def test_only_seeds_that_both_have_are_compared_and_diverged_runs_are_counted():
-    rows = pairs([0.5, 0.5, 0.5])
-    rows[5] = record(how="mean-field", seed=2, status="diverged")
-    rows.append(record(how="vanilla", seed=9, error=99.0))
-    row = table.summary(rows)["rows"][0]
-    assert row["pairs"] == 2 and row["seeds"] == [0, 1] and row["diverged"] == 1
-    assert row["vanilla"] == pytest.approx(8.05)
-
-
-def test_reduced_unverified_and_other_precision_never_mix_with_full_runs():
-    full = pairs([0.2, 0.3], precision="bf16")
-    other = pairs([5.0], precision="fp32")
-    reduced = pairs([9.0, 9.0], epochs=2, subset=500) + pairs([7.0], verified=False)
-    found = table.summary(full + other + reduced)
-    assert found["rows"][0]["pairs"] == 2
-    assert found["rows"][0]["difference"] == pytest.approx(0.25)
-    assert [(r["epochs"], r["train_images"]) for r in found["reduced"]] == [
-        (2, 500), (160, 50_000)]
-
-
-def test_ablations_are_compared_with_vanilla():
-    found = table.summary(pairs([0.1, 0.2]) + pairs([0.3, 0.3], how="T1"))
-    (row,) = found["ablations"]
-    assert row["method"] == "T1" and row["difference"] == pytest.approx(0.3)
-    assert row["reorderings_per_epoch"] == pytest.approx(1.5)
-    assert "T1" in table.markdown(found["ablations"], "ablations")
-
-
-def test_the_quantile_is_that_of_the_whole_book():
-    assert (1 + table.LEVEL) / 2 == pytest.approx(QUANTILE)
-
-
-@pytest.mark.parametrize("count", [3, 4, 8])
-def test_the_interval_is_never_narrower_than_students(count):
-    values = np.random.default_rng(count).normal(0.3, 0.2, count)
-    low, high = table.paired_interval(values)
-    mean, half = values.mean(), stats.t.ppf(QUANTILE, count - 1) * stats.sem(values)
-    assert low <= mean - half + 1e-6 < mean < mean + half - 1e-6 <= high
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 7, 30])
-def test_student_quantiles_equal_scipy(freedom):
-    got = table._student(0.9995, freedom)
-    assert got == pytest.approx(stats.t.ppf(0.9995, freedom), rel=1e-6)
-
-
-def test_the_interval_covers_the_mean_of_normal_differences():
-    rng = np.random.default_rng(0)
-    inside = 0
-    for _ in range(60):
-        low, high = table.paired_interval(rng.normal(0.3, 0.2, 8), level=0.95)
-        inside += low <= 0.3 <= high
-    assert inside >= 52
-
-
-def test_the_same_run_is_not_written_twice_unless_asked(tmp_path):
-    records.write_record(tmp_path, record(error=8.0))
-    with pytest.raises(CifarError, match="--overwrite"):
-        records.write_record(tmp_path, record(error=9.0))
-    assert records.read_records(tmp_path)[0]["final"]["test_error"] == 8.0
-    records.write_record(tmp_path, record(error=9.0), overwrite=True)
-    assert records.read_records(tmp_path)[0]["final"]["test_error"] == 9.0
-
-
-def test_no_space_left_is_one_error_and_earlier_records_stay(tmp_path, monkeypatch):
-    records.write_record(tmp_path, record(seed=0))
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(records.os, "fsync", full)
-    with pytest.raises(CifarError, match="no space left"):
-        records.write_record(tmp_path, record(seed=1))
-    with pytest.raises(CifarError, match="no space left"):
-        records.save_checkpoint(tmp_path, recipe.config("resnet20", "vanilla", 0), {})
-    assert [p.name for p in tmp_path.iterdir()] == [record(seed=0)["name"] + ".json"]
-    assert len(records.read_records(tmp_path)) == 1
+def test_only_seeds_that_both_rules_have_are_compared():
+    found = [*pairs([0.5, 0.7], net="small-n5"), record("small-n5", seed=9, error=99.0)]
+    row = row_of(found, net="small-n5")
+    assert row["seeds"] == [0, 1] and row["error_against"] == pytest.approx(38.05)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
-    [('{"schema": 99}', "schema 99"), ("{", "no record"), ('{"a": 1}', "no record"),
-     ('{"schema": 1, "config": {}}', "no record")],
+    "more", [{"epochs": 6}, {"subset": 5000}, {"verified": False}, {"precision": "bf16"}]
 )
-def test_a_foreign_record_is_named(tmp_path, text, words):
-    records.write_record(tmp_path, record())
-    (tmp_path / "z.json").write_text(text)
-    with pytest.raises(CifarError, match=words) as caught:
-        records.read_records(tmp_path)
-    assert "z.json" in str(caught.value)
+def test_what_is_not_of_the_protocol_enters_no_table(more):
+    found = pairs([0.6] * 8, **more) + pairs([0.7] * 8, how="T1", **more)
+    assert {r["verdict"] for rows in table.answers(found).values() for r in rows} == {"not run"}
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    cfg = recipe.config("resnet20", "vanilla", 0)
-    records.save_checkpoint(tmp_path, cfg, {"epoch": 1})
-    assert records.load_checkpoint(tmp_path, cfg) == {"epoch": 1}
-    path = records.checkpoint_path(tmp_path, cfg)
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(CifarError, match="damaged checkpoint"):
-        records.load_checkpoint(tmp_path, cfg)
+def test_small_and_full_records_never_mix():
+    found = pairs([5.0] * 8, net="resnet20") + pairs([0.3] * 8, net=NET)
+    assert row_of(found, net=NET)["difference"] == pytest.approx(0.3)
+    assert row_of(found, "full", net="resnet20")["difference"] == pytest.approx(5.0)
 
 
-def test_a_checkpoint_begun_by_other_code_is_refused(tmp_path, monkeypatch):
-    cfg = recipe.config("resnet20", "vanilla", 0)
-    records.save_checkpoint(tmp_path, cfg, {"epoch": 1})
-    monkeypatch.setattr(records, "_SOURCE", "changed")
-    with pytest.raises(CifarError, match="begun by other code.*delete it"):
-        records.load_checkpoint(tmp_path, cfg)
+def test_the_two_precisions_of_the_full_protocol_never_mix():
+    found = pairs([0.2, 0.3], net="resnet20", precision="bf16") + pairs([5.0], net="resnet20")
+    row = row_of(found, "full", net="resnet20")
+    assert row["pairs"] == 2 and row["difference"] == pytest.approx(0.25)
 
 
-def test_dropping_a_checkpoint_takes_what_a_killed_process_left(tmp_path):
-    cfg, other = (recipe.config("resnet20", "vanilla", seed) for seed in (0, 1))
-    for each in (cfg, other):
-        records.save_checkpoint(tmp_path, each, {})
-        path = records.checkpoint_path(tmp_path, each)
-        (tmp_path / f".{path.name}.123.part").write_bytes(b"half")
-    records.drop_checkpoint(tmp_path, cfg)
-    left = records.checkpoint_path(tmp_path, other).name
-    assert {p.name for p in tmp_path.iterdir()} == {left, f".{left}.123.part"}
+def test_ablations_are_compared_with_vanilla():
+    found = pairs([0.1, 0.2]) + pairs([0.3, 0.3], how="T1", moved=3)
+    row = row_of(found, "small-ablations", net=NET, rule="T1")
+    assert row["difference"] == pytest.approx(0.3)
+    assert row["reorderings_per_epoch"] == pytest.approx(1.5)
+    assert "T1" in table.markdown([row], "small-ablations")
 
 
-def test_measurements_of_speed_are_read_and_shown(tmp_path):
-    assert bench.read(tmp_path) == []
-    (tmp_path / "bench").mkdir()
-    rate = {"eager": 100.0, "alone": 150.0, "together": 1600.0}
-    found = {"schema": 1, "net": "resnet20", "device": "a card", "precision": "bf16",
-             "images_per_second": rate, "runs_together": 16, "ratio_alone": 1.5,
-             "ratio_together": 16.0, "time_shares": {"convolutions": 0.5},
-             "fraction_of_matrix_rate": 0.04, "fraction_of_bandwidth_modelled": 0.3}
-    (tmp_path / "bench" / "a.json").write_text(json.dumps(found))
-    assert bench.read(tmp_path) == [found]
-    assert "| a card | bf16 | 100 | 150 | 1,600 (16 runs) | 1.50 | 16.00 | 50 % | 4 % | 30 % |" in (
-        bench.markdown([found]))
-    assert records.read_records(tmp_path) == []
-    (tmp_path / "bench" / "b.json").write_text("{")
-    with pytest.raises(CifarError, match="b.json: is no measurement"):
-        bench.read(tmp_path)
+def test_where_nothing_was_sorted_rules_that_differ_in_the_sort_are_the_same_run():
+    still = row_of(pairs([0.3] * 8), "sort", against="blocks-stay")
+    assert still["pairs"] == 8 and still["identical"] == 8 and still["differences"] == [0.0] * 8
+    assert still["verdict"] == "equal" and still["side"] == 0
+    sorting = row_of(pairs([0.3] * 8, moved=1), "sort", against="blocks-stay")
+    assert sorting["verdict"] == "not run"
+    own = [record(how="blocks-stay", seed=s, error=38.5 + 0.1 * (s % 3)) for s in range(8)]
+    measured = row_of([*pairs([0.3] * 8, moved=1), *own], "sort", against="blocks-stay")
+    assert measured["verdict"] == "better" and measured["identical"] == 0
 
 
-def test_the_recipe_is_the_papers():
-    ten = recipe.config("resnet20", "vanilla", 0)
-    hundred = recipe.config("resnext29-8x64d", "vanilla", 0)
-    assert (ten.epochs, ten.milestones, ten.weight_decay) == (160, (80, 120), 1e-4)
-    assert (hundred.data, hundred.epochs, hundred.milestones) == ("cifar100", 300, (150, 225))
-    assert (hundred.weight_decay, ten.batch, ten.rate, ten.momentum) == (5e-4, 128, 0.1, 0.9)
-    assert [e for e in range(1, 161) if ten.evaluates(e)] == [
-        *range(10, 151, 10), 156, 157, 158, 159, 160]
+def test_a_diverged_twin_stands_for_nothing():
+    found = [record(how="mean-field", seed=s, status="diverged") for s in range(8)]
+    assert row_of(found, "sort", against="blocks-stay")["pairs"] == 0
 
 
-def test_the_protocol_runs_rows_in_order_with_enough_seeds():
-    names = [(c.net, c.method, c.seed) for c in protocol("bf16")]
-    assert len(set(names)) == len(names)
-    nets = list(dict.fromkeys((net, m in ("vanilla", "mean-field")) for net, m, _ in names))
-    assert [n for n, main in nets if main] == [
-        f"resnet{d}" for d in (20, 32, 44, 56, 110, 164)]
-    for net, count in (("resnet20", 8), ("resnet56", 8), ("resnet110", 3), ("resnet164", 3)):
-        assert sum(n == net and m == "vanilla" for n, m, _ in names) == count
-    assert {c.net for c in protocol("bf16", resnext=True)} == set(n for n, _ in PAPER)
+def test_the_scatter_waits_for_the_first_four_and_takes_no_other():
+    errors = [38.0, 38.3, 37.9, 38.2, 99.0]
+    found = [record(seed=s, error=e) for s, e in enumerate(errors)]
+    assert table.scatter(found[1:]) is None
+    assert table.scatter(found) == pytest.approx(np.std(errors[:4], ddof=1))
+    assert table.scatter(found + pairs([9.0] * 4, how="T1")[1::2]) == table.scatter(found)
 
 
-COMMITTED = sorted((ROOT / "book" / "records" / "cifar").glob("*.json"))
+@pytest.mark.parametrize(
+    ("pairs", "questions", "power", "expected"),
+    [
+        (8, 1, 0.8, 1.16),
+        (16, 1, 0.8, 0.75),
+        (16, 1, 0.975, 1.05),
+        (8, 6, 0.8, 1.65),
+        (16, 8, 0.975, 1.35),
+    ],
+)
+def test_the_detectable_difference_is_that_of_students_test(pairs, questions, power, expected):
+    """In units of the scatter; the numbers are those of a simulation made elsewhere."""
+    assert table.detectable(1.0, pairs, questions, power) == pytest.approx(expected, abs=0.011)
+    assert table.detectable(0.3, pairs, questions, power) == pytest.approx(
+        0.3 * table.detectable(1.0, pairs, questions, power)
+    )
 
 
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.stem)
-def test_a_committed_record_is_whole_and_made_by_the_code_of_its_commit(path):
-    found = next(r for r in records.read_records(path.parent) if r["name"] == path.stem)
-    cfg = recipe.Config(**found["config"])
-    assert cfg.name == path.stem and cfg.verified and found["reduced"] == cfg.reduced
-    assert found["versions"]["torch"] and found["device"] and not found["modified"]
-    if found["status"] == "finished":
-        last = found["epochs"][-1]
-        assert len(found["epochs"]) == cfg.epochs
-        assert math.isclose(found["final"]["test_error"], last["test_error"])
-
-    def git(*words):
-        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True)
-
-    if git("cat-file", "-e", found["commit"]).returncode:
-        pytest.skip("the commit is not in this clone")
-
-    def then(name):
-        return git("show", f"{found['commit']}:mflib/cifar/{name}").stdout
-
-    counted = next(
-        ast.literal_eval(node.value) for node in ast.parse(then("records.py")).body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "SOURCES")
-    assert records.source_hash(then, counted) == found["source"]
+def test_the_sentence_follows_the_row():
+    say = {
+        shift: table.sentence(row_of(pairs(shift + noise(16)), net=NET))
+        for shift in (0.6, -0.6, 0.0)
+    }
+    assert "lower over 16 pairs" in say[0.6] and "the gain is decided" in say[0.6]
+    assert "higher" in say[-0.6] and "the loss is decided" in say[-0.6]
+    assert "equal within 0.2 points" in say[0.0]
+    assert "not run" in table.sentence(row_of([], net=NET))
+    assert "16 pairs are planned" in table.sentence(row_of(pairs([0.5, 0.6]), net=NET))
 
 
-def test_records_of_the_table_were_made_in_matched_pairs():
-    found = records.read_records(ROOT / "book" / "records" / "cifar")
-    rows = [row for kind in table.summary(found).values() for row in kind]
-    assert all(row["unlike"] == 0 for row in rows)
+def test_every_family_has_its_table():
+    found = pairs(0.1 + noise(8)) + pairs([0.2] * 8, net="resnet20")
+    for kind, rows in table.answers(found).items():
+        lines = table.markdown(rows, kind).splitlines()
+        assert len(lines) == 2 + len(rows)
+        assert len({line.count("|") for line in lines}) == 1
