@@ -10,7 +10,7 @@ MINUTES ?= 9
 DATA    ?=
 TRAINER := $(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON))
 
-.PHONY: book run test lint format test-site ledger table clean help
+.PHONY: book run test lint format test-site ledger table table-small clean help
 
 help:
 	@echo "make book       run every chapter and render the site into _build/html"
@@ -19,6 +19,7 @@ help:
 	@echo "make run        run the chapters only (incremental)"
 	@echo "make ledger     show every claim of the executed chapters"
 	@echo "make table      run missing rows of the CIFAR table for MINUTES=9, with DATA=DIR"
+	@echo "make table-small  the same for the small protocol, which needs no GPU"
 	@echo "make test-site  drive the rendered site in a headless browser"
 	@echo "make clean      remove what the build made (the environment stays)"
 
@@ -58,7 +59,11 @@ ledger: $(STAMP)
 
 table:
 	$(TRAINER) -m mflib.cifar all --minutes $(MINUTES) $(if $(DATA),--data $(DATA)) $(ARGS)
-	$(TRAINER) -m mflib.cifar table
+	-$(TRAINER) -m mflib.cifar table
+
+table-small:
+	$(TRAINER) -m mflib.cifar all --protocol small --minutes $(MINUTES) $(if $(DATA),--data $(DATA)) $(ARGS)
+	-$(TRAINER) -m mflib.cifar table
 
 clean:
 	rm -rf _build

@@ -13,8 +13,13 @@ __all__ = ["PlainNetwork", "copy_parameters"]
 
 def _conv(conv: Conv) -> nn.Conv2d:
     return nn.Conv2d(
-        conv.cin, conv.cout, conv.kernel, conv.stride, conv.kernel // 2,
-        groups=conv.groups, bias=False,
+        conv.cin,
+        conv.cout,
+        conv.kernel,
+        conv.stride,
+        conv.kernel // 2,
+        groups=conv.groups,
+        bias=False,
     )
 
 

@@ -38,13 +38,14 @@ def official(folder, monkeypatch, train=20, test=30, name="cifar10"):
     dataset = data.DATASETS[name]
 
     def sums(files):
-        return tuple(
-            (f, hashlib.md5((folder / f).read_bytes()).hexdigest()) for f, _ in files
-        )
+        return tuple((f, hashlib.md5((folder / f).read_bytes()).hexdigest()) for f, _ in files)
 
     changed = dataclasses.replace(
-        dataset, train=sums(dataset.train), test=sums(dataset.test),
-        train_records=train, test_records=test,
+        dataset,
+        train=sums(dataset.train),
+        test=sums(dataset.test),
+        train_records=train,
+        test_records=test,
     )
     monkeypatch.setitem(data.DATASETS, name, changed)
     return changed
@@ -56,6 +57,12 @@ def random_store(n=50, tests=20, size=8, channels=3, classes=10, seed=0, **more)
     images = rng.integers(0, 256, (n + tests, size, size, channels), dtype=np.uint8)
     labels = rng.integers(0, classes, n + tests)
     return Store(
-        images[:n], labels[:n], images[n:], labels[n:], mean=(0.5,) * channels,
-        std=(0.25,) * channels, classes=classes, **more,
+        images[:n],
+        labels[:n],
+        images[n:],
+        labels[n:],
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
+        classes=classes,
+        **more,
     )

@@ -23,13 +23,27 @@ claim"""
 
 
 def cell(source: str, *tags: str) -> dict:
-    return {"cell_type": "code", "id": f"c{abs(hash(source)) % 10**8}", "metadata":
-            {"tags": list(tags)}, "source": source, "outputs": [], "execution_count": None}
+    return {
+        "cell_type": "code",
+        "id": f"c{abs(hash(source)) % 10**8}",
+        "metadata": {"tags": list(tags)},
+        "source": source,
+        "outputs": [],
+        "execution_count": None,
+    }
 
 
 def notebook(*cells: dict) -> str:
-    return json.dumps({"cells": list(cells), "nbformat": 4, "nbformat_minor": 5, "metadata": {
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}})
+    return json.dumps(
+        {
+            "cells": list(cells),
+            "nbformat": 4,
+            "nbformat_minor": 5,
+            "metadata": {
+                "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+            },
+        }
+    )
 
 
 def small_checkout(tmp_path):
@@ -37,8 +51,16 @@ def small_checkout(tmp_path):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "_toc.yml").write_text("root: index\n")
 
-    def chapter(name="one", body=None, id="X-1", error="0.0", control="1.0", tagged=True,
-                cells=None, parameters="seed: int = 0  # the seed"):
+    def chapter(
+        name="one",
+        body=None,
+        id="X-1",
+        error="0.0",
+        control="1.0",
+        tagged=True,
+        cells=None,
+        parameters="seed: int = 0  # the seed",
+    ):
         body = CLAIM.format(id=id, error=error, control=control) if body is None else body
         first = cell(parameters, *(["parameters"] if tagged else []))
         rest = map(cell, [body] if cells is None else cells)

@@ -1,6 +1,7 @@
 """Kills `mflib run` at random moments and looks whether anything is lost, doubled or wrong.
 
     python tests/kills.py --rounds 50 --seed 1
+    python tests/kills.py --rounds 50 --what train     # the same for `mflib cifar train`
 
 Each round starts a run (every third time two at once, in one folder, with different seeds)
 and sends SIGKILL, SIGTERM, SIGHUP or SIGINT to it, or SIGKILL to one of its processes. Then:
@@ -9,6 +10,9 @@ and sends SIGKILL, SIGTERM, SIGHUP or SIGINT to it, or SIGKILL to one of its pro
 - wrong: a chapter that counts holds another seed than it says, or lacks a cell;
 - doubled: a claim stands twice, or two runs worked at once;
 - left over: a process that works for the folder, or one that a chapter started.
+
+A training that is killed must go on to the same bits: its record is compared with that of
+a run that nobody disturbed.
 """
 
 from __future__ import annotations
@@ -37,6 +41,9 @@ from mflib.book.execute import MARK  # noqa: E402
 
 SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 NAMES = ("one", "two")
+HERE = os.pathsep.join(
+    filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+)
 
 #: A chapter that says when it works, starts a process of its own, and takes a moment.
 BODY = """import pathlib, subprocess, time
@@ -79,12 +86,7 @@ def start(root: Path, seed: int) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ
-        | {
-            "PYTHONPATH": os.pathsep.join(
-                filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-            )
-        },
+        env=os.environ | {"PYTHONPATH": HERE},
     )
 
 
@@ -200,9 +202,102 @@ class Trial:
             self.fault("wrong", f"at the end: {lines} {hidden}")
 
 
-def trial(folder: Path, rounds: int, seed: int, verbose: bool = False) -> Trial:
+class Training:
+    """Trainings of a small network on made-up images, killed and gone on with."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        from cifar_files import write_files
+
+        self.folder, self.random = folder, random.Random(seed)
+        self.files = write_files(folder / "files", train=27, test=20)
+        self.faults: Counter[str] = Counter()
+        self.notes: list[str] = []
+        self.tries = 0
+        began = time.monotonic()
+        self.start(folder / "whole").communicate(timeout=600)
+        self.span = 1.1 * (time.monotonic() - began)
+        self.whole = self.records(folder / "whole")
+        assert len(self.whole) == 2, "the undisturbed run has not finished"
+        self.out, self.before = folder / "0", {}
+
+    def start(self, out: Path) -> subprocess.Popen:
+        words = ["train", "--net", "resnet20", "--seeds", "0", "--epochs", "3", "--missing"]
+        words += ["--data", self.files, "--unverified", "--device", "cpu", "--quiet"]
+        words += ["--out", out, "--checkpoints", out / "unfinished", "--checkpoint-seconds", "0"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "mflib.cifar", *map(str, words)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": HERE, "OMP_NUM_THREADS": "1"},
+        )
+
+    @staticmethod
+    def records(out: Path) -> dict[str, str]:
+        """Return the hash of the weights of every record; one that cannot be read raises."""
+        found = {}
+        for path in out.glob("*.json"):
+            record = json.loads(path.read_text())
+            found[record["name"]] = record["final"]["weights_sha256"]
+        return found
+
+    def fault(self, kind: str, what: str) -> None:
+        self.faults[kind] += 1
+        self.notes.append(f"{kind}: {what}")
+
+    def round(self, number: int) -> str:
+        """Start one or two, kill them, look; a folder that is complete makes room for a new."""
+        runs = [self.start(self.out) for _ in range(1 if number % 3 else 2)]
+        time.sleep(self.random.uniform(0.0, self.span))
+        how = [self.random.choice(SIGNALS) for _ in runs]
+        for process, signal_ in zip(runs, how, strict=True):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal_)
+        said = [process.communicate(timeout=300)[1] for process in runs]
+        codes = [process.returncode for process in runs]
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if str(self.out) in process.cmdline():
+                    self.fault("left over", " ".join(process.cmdline())[:80])
+                    process.kill()
+        for words, code in zip(said, codes, strict=True):
+            if "Traceback" in words and "mflib" in words and code > 0:
+                self.fault("wrong", words[-300:])
+        self.look()
+        return f"{', '.join(h.name for h in how)}: exit {codes}, {len(self.before)} of 2 records"
+
+    def look(self) -> None:
+        try:
+            found = self.records(self.out)
+        except (ValueError, KeyError) as error:
+            self.fault("wrong", f"a record cannot be read: {error!r}")
+            return
+        for name in set(self.before) - set(found):
+            self.fault("lost", name)
+        for name, weights in found.items():
+            if weights != self.whole.get(name):
+                self.fault("wrong", f"{name} has other weights than the undisturbed run")
+        self.before = found
+        if len(found) == len(self.whole):
+            self.tries += 1
+            self.out, self.before = self.folder / str(self.tries), {}
+
+    def finish(self) -> None:
+        """A last run must finish what was begun, and leave nothing else."""
+        last = self.start(self.out)
+        words = last.communicate(timeout=600)[1]
+        if last.returncode or self.records(self.out) != self.whole:
+            self.fault("lost", f"the last run: {words[-300:]}")
+        if left := [p.name for p in self.out.rglob("*") if p.suffix in (".part", ".pt")]:
+            self.fault("left over", f"files {left}")
+
+
+def trial(
+    folder: Path, rounds: int, seed: int, what: str = "run", verbose: bool = False
+) -> Trial | Training:
     """Return a trial after its rounds."""
-    made = Trial(folder, seed)
+    made = {"run": Trial, "train": Training}[what](folder, seed)
     for number in range(1, rounds + 1):
         words = made.round(number)
         if verbose:
@@ -215,9 +310,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--what", choices=("run", "train"), default="run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        made = trial(Path(folder), options.rounds, options.seed, verbose=True)
+        made = trial(Path(folder), options.rounds, options.seed, options.what, verbose=True)
     kinds = ("lost", "doubled", "wrong", "left over")
     print(json.dumps({"rounds": options.rounds, **{k: made.faults[k] for k in kinds}}))
     print("\n".join(made.notes))

@@ -78,8 +78,10 @@ def test_a_wrong_adjoint_is_noticed(monkeypatch, bug, chapter):
     if chapter is first_variation and bug is adjoint_at_the_start:
         # Runge-Kutta stages keep their own costates: spoil the Euler runs only
         monkeypatch.setattr(
-            mflib.problem, "adjoint",
-            lambda b, t, p: bug(b, t, p) if t.method == "euler" else ADJOINT(b, t, p))
+            mflib.problem,
+            "adjoint",
+            lambda b, t, p: bug(b, t, p) if t.method == "euler" else ADJOINT(b, t, p),
+        )
     assert any("refuted" in checks for checks in chapter().values())
 
 
@@ -113,7 +115,8 @@ def test_a_dropped_factor_is_noticed(monkeypatch, owner, name, chapter):
 def test_a_scaling_left_out_of_the_backward_pass_is_noticed(monkeypatch, scale):
     def without(original, self, theta, omega, passed):
         plain = mflib.chen2024.network.ScaledResNet(
-            self.dim, self.sigma, **({"alpha": self.alpha, "beta": self.beta} | {scale: 1.0}))
+            self.dim, self.sigma, **({"alpha": self.alpha, "beta": self.beta} | {scale: 1.0})
+        )
         return original(plain, theta, omega, passed)
 
     wrap(monkeypatch, mflib.chen2024.network.ScaledResNet, "velocity", without)

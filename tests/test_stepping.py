@@ -83,9 +83,11 @@ def test_one_velocity_a_stage_is_used_in_its_place():
     rates = [randn(3, seed=s) for s in range(4)]
     end, stages = runge_kutta_stages([lambda q, r=r: r for r in rates], x, 0.6)
     table = tableau("rk4")
-    torch.testing.assert_close(end, x + 0.6 * sum(b * r for b, r in zip(table.b, rates)))
-    for stage, row in zip(stages, table.a):
-        torch.testing.assert_close(stage, x + 0.6 * sum(a * r for a, r in zip(row, rates)))
+    whole = sum(b * r for b, r in zip(table.b, rates, strict=True))
+    torch.testing.assert_close(end, x + 0.6 * whole)
+    for stage, row in zip(stages, table.a, strict=True):
+        part = sum(a * r for a, r in zip(row, rates, strict=False))
+        torch.testing.assert_close(stage, x + 0.6 * part)
 
 
 @pytest.mark.parametrize(

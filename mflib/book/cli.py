@@ -126,15 +126,23 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     made = commands.add_parser(
-        "new", help="Write a new chapter from the template.",
+        "new",
+        help="Write a new chapter from the template.",
         description="Write a new chapter from the template, which runs as it is; see "
-        "CONTRIBUTING.md.")
+        "CONTRIBUTING.md.",
+    )
     made.add_argument("chapter", metavar="CHAPTER", help="its name, for instance gram_matrix")
     made.add_argument("--paper", required=True, metavar="KEY", help="the paper's bib key")
-    made.add_argument("--claims", required=True, nargs="+", metavar="ID",
-                      help="rows of book/claims.csv, or X-... for claims of your own")
-    made.add_argument("--kind", default="identity", choices=KINDS,
-                      help="of the X- claims (default: identity)")
+    made.add_argument(
+        "--claims",
+        required=True,
+        nargs="+",
+        metavar="ID",
+        help="rows of book/claims.csv, or X-... for claims of your own",
+    )
+    made.add_argument(
+        "--kind", default="identity", choices=KINDS, help="of the X- claims (default: identity)"
+    )
 
     add("chapters", "List the chapters with their parameters.")
     commands.add_parser(
@@ -257,7 +265,7 @@ def _table(book: dict[str, Any]) -> None:
         for claim in [*claims, *waiting]:
             sign, word, _ = card.badge(claim)
             flipped = sum(c["flipped"] for c in claim["controls"])
-            shown = books.deciding(claim)
+            shown = card.deciding(claim)
             cells = [
                 sign,
                 claim["id"],
@@ -293,7 +301,8 @@ def _reruns(root: Path, options: argparse.Namespace) -> int:
         _rerun_table(found)
     bad = any(
         reruns.differing(claim) or claim["stuck"] or reruns.changed(claim)
-        for claim in found["claims"])
+        for claim in found["claims"]
+    )
     return 1 if options.check and bad else 0
 
 
@@ -302,8 +311,14 @@ def _rerun_table(found: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("claim", "expected", "verdicts", "checks that changed",
-                  "controls that did not flip", "chapter")
+    table = Table(
+        "claim",
+        "expected",
+        "verdicts",
+        "checks that changed",
+        "controls that did not flip",
+        "chapter",
+    )
     for claim in found["claims"]:
         cells = [
             claim["id"],

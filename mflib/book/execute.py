@@ -117,7 +117,7 @@ def _run(source: str, partial: Path, given: dict[str, Any], root: str, timeout: 
             "(fewer processes with --jobs, smaller parameters)"
         )
     except OSError as error:
-        return f"{_last(partial)}: {error.strerror or error} ({error.filename or partial.parent})"
+        return f"could not be written: {error.strerror or error} ({partial.parent})"
     except Exception as error:  # a notebook can be wrong in ways that papermill does not name
         return f"{_last(partial)}: {type(error).__name__}: {error}"
     return ""

@@ -90,10 +90,14 @@ def over(claim: dict[str, Any], found: list[dict[str, Any] | None]) -> dict[str,
 
 
 def _each(
-    there: list[dict[str, Any]], found: list[dict[str, Any] | None], part: str,
-    key: tuple[str, ...], kept: tuple[str, ...],
+    there: list[dict[str, Any]],
+    found: list[dict[str, Any] | None],
+    part: str,
+    key: tuple[str, ...],
+    kept: tuple[str, ...],
 ) -> list[dict[str, Any]]:
     """Return every check, or control, that any run has, with its verdicts over the runs."""
+
     def name(one: dict[str, Any]) -> tuple:
         return tuple(one[k] for k in key)
 
@@ -102,14 +106,19 @@ def _each(
     for mark in dict.fromkeys(name(one) for each in there for one in each[part]):
         mine = [
             next((one for one in each[part] if name(one) == mark), None) if each else None
-            for each in found]
-        values = [one["measured"] for one in mine
-                  if one and isinstance(one["measured"], (int, float))]
-        rows.append({k: first[mark][k] for k in (*key, *kept)} | {
-            "verdicts": [one["verdict"] if one else None for one in mine],
-            "change": first[mark]["details"].get("change", 0.0),
-            "range": [min(values), max(values)] if values else None,
-        })
+            for each in found
+        ]
+        values = [
+            one["measured"] for one in mine if one and isinstance(one["measured"], (int, float))
+        ]
+        rows.append(
+            {k: first[mark][k] for k in (*key, *kept)}
+            | {
+                "verdicts": [one["verdict"] if one else None for one in mine],
+                "change": first[mark]["details"].get("change", 0.0),
+                "range": [min(values), max(values)] if values else None,
+            }
+        )
     return rows
 
 
@@ -119,6 +128,7 @@ def changed(claim: dict[str, Any]) -> list[str]:
     A check that one run has and another lacks counts as changed, unless the whole claim
     is missing there.
     """
+
     def moved(one: dict[str, Any]) -> bool:
         seen = [v for v, whole in zip(one["verdicts"], claim["verdicts"], strict=True) if whole]
         return len(set(seen)) > 1
@@ -126,18 +136,27 @@ def changed(claim: dict[str, Any]) -> list[str]:
     names = [one["name"] for one in claim["checks"] if "verdicts" in one and moved(one)]
     return names + [
         f"control {one['name']} of {one['check']}"
-        for one in claim.get("controls", ()) if moved(one)]
+        for one in claim.get("controls", ())
+        if moved(one)
+    ]
 
 
 def summary(found: dict[str, Any]) -> str:
     """Return how many verdicts of checks changed, and how many were expected to, in words."""
-    rows = [one for claim in found["claims"] for part in ("checks", "controls")
-            for one in claim.get(part, ()) if "verdicts" in one]
+    rows = [
+        one
+        for claim in found["claims"]
+        for part in ("checks", "controls")
+        for one in claim.get(part, ())
+        if "verdicts" in one
+    ]
     moved = sum(len(changed(claim)) for claim in found["claims"])
     runs = len(found["runs"])
     expected = sum(1.0 - (1.0 - one["change"]) ** (runs - 1) for one in rows)
-    return (f"{moved} of {len(rows)} checks and controls changed their verdict in {runs} runs; "
-            f"about {expected:.1f} were expected to")
+    return (
+        f"{moved} of {len(rows)} checks and controls changed their verdict in {runs} runs; "
+        f"about {expected:.1f} were expected to"
+    )
 
 
 def differing(claim: dict[str, Any]) -> int:

@@ -97,7 +97,7 @@ def _held(out: Path) -> Iterator[None]:
         raise ChapterError(
             f"{out}: another run works here; wait for it, or choose another folder with --out"
         ) from None
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
         raise ChapterError(_unwritable(out, error)) from None
     try:
         sweep(out)
@@ -113,20 +113,26 @@ def _held(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _unwritable(out: Path, error: OSError) -> str:
-    return f"{out}: cannot be written ({error.strerror or error}); choose another with --out"
+def _unwritable(out: Path, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or error
+    return f"{out}: cannot be written ({reason}); choose another with --out"
+
+
+def _path(folder: Path) -> str:
+    """Return PYTHONPATH with a folder before what is there; one of packages is found anyway."""
+    first = "" if folder.name in ("site-packages", "dist-packages") else str(folder)
+    return os.pathsep.join(filter(None, [first, os.environ.get("PYTHONPATH", "")]))
 
 
 def _kernel(root: Path, out: Path) -> None:
     """Write this interpreter's kernel, which comes before any that is installed."""
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     # the checkout's own library, not the installed one
-    paths = [str(chapters.library(root)), os.environ.get("PYTHONPATH", "")]
     spec = {
         "argv": argv,
         "display_name": "Python 3",
         "language": "python",
-        "env": {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "MFLIB_ROOT": str(root)},
+        "env": {"PYTHONPATH": _path(chapters.library(root)), "MFLIB_ROOT": str(root)},
     }
     try:
         write(out / ".jupyter" / "kernels" / "python3" / "kernel.json", json.dumps(spec))
@@ -172,16 +178,13 @@ class _Work:
 
     def start(self, order: str, partial: Path, said: Any) -> subprocess.Popen | None:
         """Start a chapter's process, unless the run is over."""
-        here = str(Path(__file__).parents[2])
         paths = [str(self.out / ".jupyter"), os.environ.get("JUPYTER_PATH", "")]
         environment = (
             os.environ
             | _ONE_THREAD
             | {
                 "JUPYTER_PATH": os.pathsep.join(filter(None, paths)),
-                "PYTHONPATH": os.pathsep.join(
-                    filter(None, [here, os.environ.get("PYTHONPATH", "")])
-                ),
+                "PYTHONPATH": _path(Path(__file__).parents[2]),
                 "PYDEVD_DISABLE_FILE_VALIDATION": "1",
                 MARK: str(partial),
             }
@@ -312,6 +315,18 @@ def run(
     return results
 
 
+def _inspectable(partial: Path, failed: Path) -> str:
+    """Keep what a failed chapter wrote, where it can be read, and say where it lies."""
+    try:
+        chapters.load(partial)
+    except ChapterError:
+        # a full disk cut it short; the room is for the others
+        partial.unlink(missing_ok=True)
+        return ""
+    partial.replace(failed)
+    return f" (see {failed})"
+
+
 def _run_one(work: _Work, chapter: Chapter, given: dict[str, Any]) -> Result:
     """Run a chapter and let it count, or say why not."""
     began = time.perf_counter()
@@ -363,10 +378,7 @@ def _run_one(work: _Work, chapter: Chapter, given: dict[str, Any]) -> Result:
         if work.stopped or wrong.endswith(": interrupted"):
             partial.unlink(missing_ok=True)
             return result("interrupted", f"chapter {chapter.name}, {wrong}")
-        kept = ""
-        if partial.exists():
-            partial.replace(failed)
-            kept = f" (see {failed})"
+        kept = _inspectable(partial, failed)
         return result("failed", f"chapter {chapter.name}, {wrong}{kept}")
     except ChapterError as error:
         return result("failed", str(error))

@@ -137,7 +137,6 @@ class _ClaimsDirective(Directive):
         return [_Shown(table="claims", paper=self.arguments[0])]
 
 
-
 def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Replace placeholders by tables, now that pages have addresses."""
     for node in list(doctree.findall(nodes.raw)):

@@ -201,8 +201,8 @@ def _percent(count: int, of: int) -> str:
 def _plain_table(head: list[str], rows: list[list[str]], words: str) -> str:
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in rows)
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
     return (
         f'<div class="mf-verdicts"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody>'
         f'</table><p class="mf-where">{html.escape(words)}</p></div>'
@@ -226,34 +226,52 @@ def trial(found: dict[str, Any], part: str) -> str:
         missed = {(row["law"], row["seeds"]): row for row in rows}
         table = [
             [law] + [_percent(missed[law, n]["missed"], missed[law, n]["trials"]) for n in seeds]
-            for law in dict.fromkeys(row["law"] for row in rows)]
+            for law in dict.fromkeys(row["law"] for row in rows)
+        ]
         most = trials.worst(found, part)
         error = trials.standard_error(most, rows[0]["trials"])
         return _plain_table(
-            ["misses in percent", *(f"{n} seeds" for n in seeds)], table,
+            ["misses in percent", *(f"{n} seeds" for n in seeds)],
+            table,
             f"{rows[0]['trials']} trials an entry; the largest is {100 * most:.2g} % "
-            f"(± {100 * error:.1g}). {versions}.")
+            f"(± {100 * error:.1g}). {versions}.",
+        )
     if part == "power":
         table = [
-            [row["statistic"], str(row["seeds"]), f"{row['offset']:.3f}",
-             _percent(row["refuted"], row["trials"])] for row in found["power"]]
+            [
+                row["statistic"],
+                str(row["seeds"]),
+                f"{row['offset']:.3f}",
+                _percent(row["refuted"], row["trials"]),
+            ]
+            for row in found["power"]
+        ]
         return _plain_table(
-            ["average", "seeds", "offset shown", "refuted, percent"], table,
+            ["average", "seeds", "offset shown", "refuted, percent"],
+            table,
             f"{found['power'][0]['trials']} trials an entry, half of them off to either side; "
-            "every seed has a lognormal scale of its own.")
+            "every seed has a lognormal scale of its own.",
+        )
     if part == "curves":
         noises = list(dict.fromkeys(row["noise"] for row in found["curves"]))
         both = {(row["curve"], row["noise"]): row for row in found["curves"]}
         table = []
         for curve in dict.fromkeys(row["curve"] for row in found["curves"]):
             cells = [both[curve, noise] for noise in noises]
-            table.append([curve] + [
-                _percent(row[word], row["trials"])
-                for row in cells for word in ("verified", "refuted")])
+            table.append(
+                [curve]
+                + [
+                    _percent(row[word], row["trials"])
+                    for row in cells
+                    for word in ("verified", "refuted")
+                ]
+            )
         return _plain_table(
-            ["curve"] + [f"{word}, noise {noise:g}" for noise in noises
-                         for word in ("verified", "refuted")], table,
+            ["curve"]
+            + [f"{word}, noise {noise:g}" for noise in noises for word in ("verified", "refuted")],
+            table,
             f"In percent of {found['curves'][0]['trials']} trials with "
             f"{found['curves'][0]['seeds']} seeds; the rest is inconclusive. The noise is the "
-            "standard deviation of the logarithm of an error; tolerance .06.")
+            "standard deviation of the logarithm of an error; tolerance .06.",
+        )
     raise ValueError(f"trials: {part!r} is none of slope, mean, power, curves")

@@ -67,29 +67,45 @@ class Rule:
 RULES = {
     r.name: r
     for r in (
-        Rule("vanilla", "theta alone on a fixed grid: every step is 1", steps="equal",
-             moves="none", velocity="none"),
-        Rule("mean-field", "Algorithm 1 as printed, total time m at the start: there it"
-             " equals vanilla"),
+        Rule(
+            "vanilla",
+            "theta alone on a fixed grid: every step is 1",
+            steps="equal",
+            moves="none",
+            velocity="none",
+        ),
+        Rule(
+            "mean-field",
+            "Algorithm 1 as printed, total time m at the start: there it equals vanilla",
+        ),
         Rule("normalised", "Algorithm 1, total time held at m", normalised=True),
-        Rule("blocks-stay", "as printed, the stamps sorted without their blocks",
-             moves="stamps"),
+        Rule("blocks-stay", "as printed, the stamps sorted without their blocks", moves="stamps"),
         Rule("others-move", "as printed, other blocks change places", moves="others"),
-        Rule("free-steps", "one free step a block, no stamps, no sort", steps="free",
-             moves="none"),
-        Rule("flow", "equal steps 1, stamps in [0, 1] moved by flow (14) and sorted",
-             steps="equal", velocity="flow", total=1.0),
+        Rule("free-steps", "one free step a block, no stamps, no sort", steps="free", moves="none"),
+        Rule(
+            "flow",
+            "equal steps 1, stamps in [0, 1] moved by flow (14) and sorted",
+            steps="equal",
+            velocity="flow",
+            total=1.0,
+        ),
         Rule("T1", "as printed, total time 1 at the start", total=1.0),
-        Rule("T1-blocks-stay", "total time 1 at the start, the stamps sorted without their"
-             " blocks", moves="stamps", total=1.0),
-        Rule("T1-others-move", "total time 1 at the start, other blocks change places",
-             moves="others", total=1.0),
+        Rule(
+            "T1-blocks-stay",
+            "total time 1 at the start, the stamps sorted without their blocks",
+            moves="stamps",
+            total=1.0,
+        ),
+        Rule(
+            "T1-others-move",
+            "total time 1 at the start, other blocks change places",
+            moves="others",
+            total=1.0,
+        ),
         Rule("random-stamps", "as printed, from sorted uniform draws", random=True),
         Rule("stamps-decay", "as printed, weight decay on the stamps too", decay=1.0),
-        Rule("stamps-rate-0.1", "as printed, a tenth of the learning rate on the stamps",
-             rate=0.1),
-        Rule("stamps-rate-10", "as printed, ten times the learning rate on the stamps",
-             rate=10.0),
+        Rule("stamps-rate-0.1", "as printed, a tenth of the learning rate on the stamps", rate=0.1),
+        Rule("stamps-rate-10", "as printed, ten times the learning rate on the stamps", rate=10.0),
     )
 }
 #: Everything beside the two columns of the table.

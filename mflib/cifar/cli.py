@@ -1,4 +1,4 @@
-"""The commands train, table, plan and all."""
+"""The commands train, plan, all, table and doctor."""
 
 from __future__ import annotations
 
@@ -42,9 +42,12 @@ def seeds_of(text: str) -> list[int]:
     for part in filter(None, text.replace(" ", "").split(",")):
         first, dash, last = part.partition("-")
         try:
-            out += range(int(first), int(last if dash else first) + 1)
+            ends = int(first), int(last if dash else first)
         except ValueError:
             raise CifarError(f"seeds: {text!r} is not like 0-7 or 0,2,5") from None
+        if ends[1] - ends[0] >= 1000:
+            raise CifarError(f"seeds: {part} are more than 1000")
+        out += range(ends[0], ends[1] + 1)
     if not out:
         raise CifarError(f"seeds: {text!r} names no seed; give for instance 0-7")
     return sorted(set(out))
@@ -57,71 +60,114 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text)
-
     here = "of the checkout that holds this program"
-
-    def common(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--data", metavar="DIR", help="folder of the official binary files"
-                         f" (default: MFLIB_CIFAR, else {data.cache_folder()})")
-        sub.add_argument("--out", default=str(committed()), metavar="DIR",
-                         help=f"folder of the records (default: book/records/cifar {here})")
-        sub.add_argument("--checkpoints", default=str(checkout() / "_build" / "cifar"),
-                         metavar="DIR",
-                         help=f"folder of unfinished runs (default: _build/cifar {here})")
-        sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-        sub.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
-                         help="auto: bf16 on a GPU, fp32 on a CPU")
-        sub.add_argument("--epochs", type=int, metavar="N", help="default: the paper's")
-        sub.add_argument("--subset", type=int, metavar="N",
-                         help="train on the first N images only (a reduced run)")
-        sub.add_argument("--together", type=int, metavar="N",
-                         help="runs advanced together (default: by network on a GPU, else 1)")
-        sub.add_argument("--minutes", type=float, metavar="M",
-                         help="stop after M minutes; the same command goes on from there")
-        sub.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="S",
-                         help="seconds between checkpoints (default: 60)")
-        sub.add_argument("--download", action="store_true",
-                         help="fetch the official archive, with its checksum (needs pooch)")
-        sub.add_argument("--unverified", action="store_true",
-                         help="accept files of another length or md5; such runs never"
-                         " enter the table")
-        sub.add_argument("--scheduler", metavar="ADDRESS",
-                         help="spread the runs over a Dask cluster, e.g. tcp://host:8786;"
-                         " --data and --checkpoints are paths on the workers")
-        sub.add_argument("--quiet", action="store_true", help="no progress")
-
-    train = add("train", "Train networks; each finished run becomes a JSON record.")
-    train.add_argument("--net", nargs="+", required=True, metavar="NET",
-                       help=", ".join(NETWORKS))
-    train.add_argument("--rule", nargs="+", default=["vanilla", "mean-field"],
-                       metavar="RULE", help=", ".join(RULES))
-    train.add_argument("--seeds", default="0-7", metavar="LIST", help="like 0-7 or 0,2,5")
-    train.add_argument("--overwrite", action="store_true", help="replace existing records")
-    train.add_argument("--missing", action="store_true",
-                       help="run only what has no record yet")
-    common(train)
-
-    for name, text in (
-        ("plan", "List the missing runs of the table in the order of the protocol."),
-        ("all", "Run the missing runs of the table in the order of the protocol."),
+    records = f"folder of the records (default: book/records/cifar {here})"
+    unfinished = f"folder of unfinished runs (default: _build/cifar {here})"
+    where = f"folder of the official files (now: {data.default_folder()}; MFLIB_CIFAR changes it)"
+    places: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("data", where, {"metavar": "DIR"}),
+        ("device", "auto, cpu, cuda or cuda:N", {"default": "auto"}),
+    )
+    common = (
+        *places,
+        ("out", records, {"metavar": "DIR", "default": str(committed())}),
+        (
+            "checkpoints",
+            unfinished,
+            {"metavar": "DIR", "default": str(checkout() / "_build" / "cifar")},
+        ),
+        (
+            "precision",
+            "auto: bf16 on a GPU, fp32 on a CPU",
+            {"choices": ("auto", "fp32", "bf16"), "default": "auto"},
+        ),
+        ("epochs", "default: the protocol's", {"type": int, "metavar": "N"}),
+        ("subset", "train on the first N images only", {"type": int, "metavar": "N"}),
+        (
+            "together",
+            "runs advanced together (default: by network on a GPU, else 1)",
+            {"type": int, "metavar": "N"},
+        ),
+        (
+            "minutes",
+            "stop after M minutes; the same command goes on from there",
+            {"type": float, "metavar": "M"},
+        ),
+        (
+            "checkpoint-seconds",
+            "seconds between checkpoints (default: 60)",
+            {"type": float, "metavar": "S", "default": 60.0},
+        ),
+        (
+            "download",
+            "fetch the official archive, with its checksum (needs pooch)",
+            {"action": "store_true"},
+        ),
+        (
+            "unverified",
+            "accept files of another length or md5; such runs enter no table",
+            {"action": "store_true"},
+        ),
+        (
+            "scheduler",
+            "spread the runs over a Dask cluster, e.g. tcp://host:8786; --data and"
+            " --checkpoints are paths on the workers",
+            {"metavar": "ADDRESS"},
+        ),
+        ("quiet", "no progress", {"action": "store_true"}),
+    )
+    asked = (
+        (
+            "protocol",
+            "full: Table 1, needs a GPU; small: the same question on averaged images"
+            " with small networks (default: full)",
+            {"choices": tuple(PROTOCOLS), "default": "full"},
+        ),
+        ("net", "only these networks", {"nargs": "+", "metavar": "NET"}),
+        ("seeds-at-most", "fewer seeds a row", {"type": int, "metavar": "N"}),
+        ("resnext", "the ResNeXt rows too (some ten GPU-hours)", {"action": "store_true"}),
+        *common,
+    )
+    chosen = (
+        ("net", ", ".join(NETWORKS), {"nargs": "+", "required": True, "metavar": "NET"}),
+        (
+            "rule",
+            ", ".join(RULES),
+            {"nargs": "+", "default": ["vanilla", "mean-field"], "metavar": "RULE"},
+        ),
+        ("seeds", "like 0-7 or 0,2,5", {"default": "0-7", "metavar": "LIST"}),
+        ("overwrite", "replace existing records", {"action": "store_true"}),
+        ("missing", "run only what has no record yet", {"action": "store_true"}),
+        *common,
+    )
+    for name, text, options in (
+        ("train", "Train networks; each finished run becomes a JSON record.", chosen),
+        ("plan", "List the missing runs of a protocol in its order.", asked),
+        ("all", "Run the missing runs of a protocol in its order.", asked),
+        (
+            "table",
+            "Print the tables from the records, as Markdown or JSON.",
+            (
+                ("records", records, {"metavar": "DIR"}),
+                ("json", "as JSON", {"action": "store_true"}),
+            ),
+        ),
+        (
+            "doctor",
+            "Say in about a minute what works on this machine, and how fast.",
+            (
+                *places,
+                (
+                    "seconds",
+                    "for one measurement (default: 5)",
+                    {"type": float, "default": 5.0, "metavar": "S"},
+                ),
+            ),
+        ),
     ):
-        sub = add(name, text)
-        sub.add_argument("--protocol", choices=tuple(PROTOCOLS), default="full",
-                         help="full: Table 1, needs a GPU; small: the same question on"
-                         " averaged images with small networks (default: full)")
-        sub.add_argument("--net", nargs="+", metavar="NET", help="only these networks")
-        sub.add_argument("--seeds-at-most", type=int, metavar="N", help="fewer seeds a row")
-        sub.add_argument("--resnext", action="store_true",
-                         help="the ResNeXt rows too (some ten GPU-hours)")
-        common(sub)
-
-    table = add("table", "Print the table from the records, as Markdown or JSON.")
-    table.add_argument("--records", "--out", metavar="DIR",
-                       help=f"folder of the records (default: book/records/cifar {here})")
-    table.add_argument("--json", action="store_true")
-
+        sub = commands.add_parser(name, help=text, description=text)
+        for option, about, more in options:
+            sub.add_argument(f"--{option}", help=about, **more)
     return parser
 
 
@@ -156,8 +202,15 @@ def _train(options: argparse.Namespace) -> int:
 def _train_on(client: Any, options: argparse.Namespace) -> int:
     precision = _precision(options, client)
     configs = [
-        config(net, how, seed, precision=precision, epochs=options.epochs,
-               subset=options.subset, verified=not options.unverified)
+        config(
+            net,
+            how,
+            seed,
+            precision=precision,
+            epochs=options.epochs,
+            subset=options.subset,
+            verified=not options.unverified,
+        )
         for net in options.net
         for seed in seeds_of(options.seeds)
         for how in options.rule
@@ -174,19 +227,29 @@ def _train_on(client: Any, options: argparse.Namespace) -> int:
 
 
 def _execute(
-    configs: list[Config], options: argparse.Namespace, client: Any, overwrite: bool = False,
+    configs: list[Config],
+    options: argparse.Namespace,
+    client: Any,
+    overwrite: bool = False,
     skip: Callable[[Config], bool] | None = None,
 ) -> int:
     if options.together is not None and options.together < 1:
         raise CifarError(f"together: at least one run, got {options.together}")
-    if options.minutes is not None and not options.minutes > 0:
+    if options.minutes is not None and not 0 < options.minutes < 1e6:
         raise CifarError(f"minutes: a positive number is needed, got {options.minutes}")
+    if not 0 <= options.checkpoint_seconds <= 86_400:
+        raise CifarError(f"checkpoint-seconds: from 0 to 86400, got {options.checkpoint_seconds}")
     if options.download:
         for name in dict.fromkeys(cfg.data for cfg in configs):
             data.download(name, options.data)
     place = Place(
-        options.data, options.out, options.checkpoints, options.device,
-        options.checkpoint_seconds, options.quiet, overwrite,
+        options.data,
+        options.out,
+        options.checkpoints,
+        options.device,
+        options.checkpoint_seconds,
+        options.quiet,
+        overwrite,
     )
     if not configs:
         print("nothing is missing")
@@ -217,15 +280,28 @@ def _protocol(options: argparse.Namespace) -> int:
 def _protocol_on(client: Any, options: argparse.Namespace) -> int:
     for net in options.net or ():
         config(net, "vanilla", 0)  # an unknown name is an error
+        if net.startswith("resnext") and not options.resnext:
+            raise CifarError(
+                f"net: {net} needs --resnext beside it: such a row takes some ten GPU-hours"
+            )
     if options.seeds_at_most is not None and options.seeds_at_most < 1:
         raise CifarError(f"seeds-at-most: at least one, got {options.seeds_at_most}")
+    nets = {net for net, _, _ in PROTOCOLS[options.protocol]}
+    if options.net and not nets >= set(options.net):
+        raise CifarError(f"net: the {options.protocol} protocol has {', '.join(sorted(nets))}")
     precision = "fp32" if options.protocol == "small" else _precision(options, client)
     configs = protocol(
-        options.protocol, precision, resnext=options.resnext,
-        verified=not options.unverified, epochs=options.epochs, subset=options.subset,
-        seeds=options.seeds_at_most, nets=options.net,
+        options.protocol,
+        precision,
+        resnext=options.resnext,
+        verified=not options.unverified,
+        epochs=options.epochs,
+        subset=options.subset,
+        seeds=options.seeds_at_most,
+        nets=options.net,
     )
     known = set(written(configs, options.out))
+
     def settles(cfg: Config) -> bool:
         return settled(cfg, Path(options.out))
 
@@ -239,23 +315,53 @@ def _protocol_on(client: Any, options: argparse.Namespace) -> int:
     return 0
 
 
+_TITLES = {
+    "small": "The small protocol",
+    "sort": "Is it the sorting? (small protocol)",
+    "small-ablations": "Other rules against vanilla (small protocol)",
+    "full": "Table 1",
+    "full-ablations": "Other rules against vanilla (full protocol)",
+}
+
+
 def _table(options: argparse.Namespace) -> int:
-    from .table import markdown, summary
+    try:
+        from .table import answers, markdown
+    except ModuleNotFoundError as error:
+        raise CifarError(
+            f"table: needs {error.name}, as the book does; the trainer does not, "
+            "and records of a machine without it can be copied here"
+        ) from None
 
     if options.records and not Path(options.records).is_dir():
-        raise CifarError(f"records: {options.records} is no folder; name the one that train"
-                         " wrote with --out")
-    found = summary(read_records(Path(options.records or committed())))
+        raise CifarError(
+            f"records: {options.records} is no folder; name the one that train wrote with --out"
+        )
+    found = answers(read_records(Path(options.records or committed())))
     if options.json:
         print(json.dumps(found, indent=1))
         return 0
-    titles = {"rows": "Table 1", "ablations": "Ablations",
-              "reduced": "Reduced runs (not the paper's protocol)"}
-    for kind, title in titles.items():
-        if found[kind]:
-            print(f"## {title}\n\n{markdown(found[kind], kind)}\n")
-    print("Test error in percent after the last epoch (of the best epoch); difference = "
-          "vanilla - method, paired by seed.")
+    for kind, title in _TITLES.items():
+        asked = [row for row in found[kind] if row["verdict"] != "not run"]
+        missing = len(found[kind]) - len(asked)
+        print(f"## {title}\n")
+        if asked:
+            print(markdown(asked, kind) + "\n")
+        if missing:
+            print(f"{missing} of {len(found[kind])} rows not run.\n")
+    print(
+        "Test error in percent after the last epoch (of the best epoch), over the pairs; "
+        "difference = error(against) - error(rule), paired by seed."
+    )
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from .doctor import examine, report
+
+    if not 0 < options.seconds <= 60:
+        raise CifarError(f"seconds: more than 0 and at most 60, got {options.seconds}")
+    print(report(examine(options.device, options.seconds), options.data))
     return 0
 
 
@@ -265,8 +371,16 @@ def main(argv: list[str] | None = None) -> int:
         options = _parser().parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
-    act = {"train": _train, "plan": _protocol, "all": _protocol, "table": _table}[
-        options.command]
+    act = {
+        "train": _train,
+        "plan": _protocol,
+        "all": _protocol,
+        "table": _table,
+        "doctor": _doctor,
+    }[options.command]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     try:
         return act(options)
     except CifarError as error:

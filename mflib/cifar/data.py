@@ -16,7 +16,7 @@ import torch
 from . import CifarError
 from .store import Store, block_sums, decode
 
-__all__ = ["DATASETS", "Dataset", "default_folder", "download", "load", "unpack"]
+__all__ = ["DATASETS", "Dataset", "default_folder", "download", "find", "load", "unpack"]
 
 _PIXELS = 3 * 32 * 32
 
@@ -64,8 +64,12 @@ class Dataset:
 _URL = "https://www.cs.toronto.edu/~kriz/"
 DATASETS = {
     "cifar10": Dataset(
-        "cifar10", "cifar-10-batches-bin", _URL + "cifar-10-binary.tar.gz",
-        "c32a1d4ab5d03f1284b67883e8d87530", 10, 1,
+        "cifar10",
+        "cifar-10-batches-bin",
+        _URL + "cifar-10-binary.tar.gz",
+        "c32a1d4ab5d03f1284b67883e8d87530",
+        10,
+        1,
         (
             ("data_batch_1.bin", "5dd7e06a14cb22eb9f671a540d1b7c25"),
             ("data_batch_2.bin", "5ea93a67294ea407fff1d09f752e9692"),
@@ -74,30 +78,55 @@ DATASETS = {
             ("data_batch_5.bin", "53f37980c15c3d472c316c40844f3f0d"),
         ),
         (("test_batch.bin", "803d5f7f4d78ea53de84dbe85f74fb6d"),),
-        10_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
+        10_000,
+        10_000,
+        (0.4914, 0.4822, 0.4465),
+        (0.2470, 0.2435, 0.2616),
     ),
     "cifar100": Dataset(
-        "cifar100", "cifar-100-binary", _URL + "cifar-100-binary.tar.gz",
-        "03b5dce01913d631647c71ecec9e9cb8", 100, 2,
+        "cifar100",
+        "cifar-100-binary",
+        _URL + "cifar-100-binary.tar.gz",
+        "03b5dce01913d631647c71ecec9e9cb8",
+        100,
+        2,
         (("train.bin", "6172c7755cfe09b2fe270c85cebc1b15"),),
         (("test.bin", "4499cfba6c016c1be1438163640a0898"),),
-        50_000, 10_000, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762),
+        50_000,
+        10_000,
+        (0.5071, 0.4865, 0.4409),
+        (0.2673, 0.2564, 0.2762),
     ),
 }
 #: The same files, images averaged 2 x 2 to 16 x 16; the channels' scale stays.
 DATASETS["cifar10-16px"] = replace(DATASETS["cifar10"], averaged=2)
 
 
-def cache_folder() -> Path:
-    """Return the per-user folder where downloads lie."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return Path(cache or Path.home() / ".cache") / "mflib" / "cifar"
+def _expanded(path: str | Path) -> Path:
+    """Return a path with its ~ replaced, where there is such a home."""
+    with contextlib.suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
 
 
 def default_folder() -> Path:
-    """Return the folder of the variable MFLIB_CIFAR, or the per-user cache."""
+    """Return the folder of the variable MFLIB_CIFAR, or a cache of the user's."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
     given = os.environ.get("MFLIB_CIFAR")
-    return Path(given).expanduser() if given else cache_folder()
+    return _expanded(given or Path(cache) / "mflib" / "cifar")
+
+
+def find(name: str, folder: str | Path | None = None) -> Path:
+    """Return where the files of a data set lie: in a folder, or in the archive's inside it.
+
+    Raises
+    ------
+    CifarError
+        If they do not.
+    """
+    if name not in DATASETS:
+        raise CifarError(f"data: {name!r} is none of {', '.join(DATASETS)}")
+    return _locate(DATASETS[name], _expanded(folder) if folder else default_folder())
 
 
 def _locate(dataset: Dataset, folder: Path) -> Path:
@@ -178,24 +207,28 @@ def load(
     CifarError
         If a file is missing, truncated, corrupted or holds a label out of range.
     """
-    if name not in DATASETS:
-        raise CifarError(f"data: {name!r} is none of {', '.join(DATASETS)}")
-    dataset = DATASETS[name]
-    place = _locate(dataset, Path(folder).expanduser() if folder else default_folder())
+    place, dataset = find(name, folder), DATASETS[name]
     parts = []
     for split, records in (("train", dataset.train_records), ("test", dataset.test_records)):
-        raw = np.concatenate([
-            _read(dataset, place / file, md5, records, verify)
-            for file, md5 in getattr(dataset, split)
-        ])
+        raw = np.concatenate(
+            [
+                _read(dataset, place / file, md5, records, verify)
+                for file, md5 in getattr(dataset, split)
+            ]
+        )
         most = subset if split == "train" and subset is not None else len(raw)
         if not 0 < most <= len(raw):
             raise CifarError(f"subset: {most} is not between 1 and the {len(raw)} images")
         images, labels = decode(raw[:most], dataset.label_bytes)
         parts += [block_sums(images, dataset.averaged), labels]
     return Store(
-        *parts, mean=dataset.mean, std=dataset.std, classes=dataset.classes, device=device,
-        pad=pad, white=255 * dataset.averaged**2,
+        *parts,
+        mean=dataset.mean,
+        std=dataset.std,
+        classes=dataset.classes,
+        device=device,
+        pad=pad,
+        white=255 * dataset.averaged**2,
     )
 
 
@@ -230,7 +263,7 @@ def download(name: str, folder: str | Path | None = None) -> Path:
     """
     if name not in DATASETS:
         raise CifarError(f"data: {name!r} is none of {', '.join(DATASETS)}")
-    dataset, folder = DATASETS[name], Path(folder or default_folder()).expanduser()
+    dataset, folder = DATASETS[name], _expanded(folder or default_folder())
     with contextlib.suppress(CifarError):
         _locate(dataset, folder)
         return folder
@@ -243,8 +276,11 @@ def download(name: str, folder: str | Path | None = None) -> Path:
         ) from None
     try:
         archive = pooch.retrieve(
-            dataset.archive, f"md5:{dataset.archive_md5}", path=folder,
-            fname=dataset.archive.rsplit("/", 1)[-1], progressbar=False,
+            dataset.archive,
+            f"md5:{dataset.archive_md5}",
+            path=folder,
+            fname=dataset.archive.rsplit("/", 1)[-1],
+            progressbar=False,
         )
     except (OSError, ValueError) as error:
         raise CifarError(

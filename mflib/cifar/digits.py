@@ -18,7 +18,12 @@ from .store import Store
 from .training import Run
 
 __all__ = [
-    "Trace", "digits_run", "digits_store", "exchange_blocks", "exchange_depths", "respond",
+    "Trace",
+    "digits_run",
+    "digits_store",
+    "exchange_blocks",
+    "exchange_stamps",
+    "respond",
     "watch",
 ]
 
@@ -43,18 +48,27 @@ def digits_store(seed: int = 0, train: int = 1024) -> Store:
 
     bunch = load_digits()
     images = (bunch.images * (255 / 16)).round().astype(np.uint8)[..., None]
-    order = torch.randperm(
-        len(images), generator=torch.Generator().manual_seed(seed)
-    ).numpy()
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).numpy()
     images, labels = images[order], bunch.target[order]
     return Store(
-        images[:train], labels[:train], images[train:], labels[train:], mean=(0.305,),
-        std=(0.376,), classes=10, pad=1, flip=False,
+        images[:train],
+        labels[:train],
+        images[train:],
+        labels[train:],
+        mean=(0.305,),
+        std=(0.376,),
+        classes=10,
+        pad=1,
+        flip=False,
     )
 
 
 def digits_run(
-    how: str, seed: int, blocks: int = 6, width: int = 8, epochs: int = 10,
+    how: str,
+    seed: int,
+    blocks: int = 6,
+    width: int = 8,
+    epochs: int = 10,
     store: Store | None = None,
 ) -> Run:
     r"""Return a run of a one-stage pre-activation network on the digits.
@@ -142,8 +156,8 @@ def respond(run: Run, plain: bool = False, images: int = 64) -> Tensor:
 
 
 @torch.no_grad()
-def exchange_depths(run: Run, sort: bool = True) -> Run:
-    """Exchange the depths of the first two blocks, then sort as Algorithm 1 does."""
+def exchange_stamps(run: Run, sort: bool = True) -> Run:
+    """Exchange the stamps of the first two blocks, then sort as Algorithm 1 does."""
     run.tau[:2] = run.tau[:2].flip(0)
     if sort:
         rearrange(run.how, run.tau, [run.tau_momentum], run.rows(), run.movable)
@@ -152,7 +166,7 @@ def exchange_depths(run: Run, sort: bool = True) -> Run:
 
 @torch.no_grad()
 def exchange_blocks(run: Run) -> Run:
-    """Let the first two blocks change places by hand; the depths stay where they are."""
+    """Let the first two blocks change places by hand; the stamps stay where they are."""
     for rows in run.rows()[0]:
         rows[:2] = rows[:2].flip(0)
     return run

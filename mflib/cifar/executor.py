@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -25,6 +26,7 @@ from .records import (
     drop_checkpoint,
     load_checkpoint,
     prepare,
+    read_record,
     save_checkpoint,
     write_record,
 )
@@ -32,10 +34,21 @@ from .store import Store
 from .training import Run
 
 __all__ = [
-    "Place", "Stop", "advance", "connect", "groups", "has_gpu", "pick_device", "run_all",
-    "run_group", "run_on_cluster", "written",
+    "Place",
+    "Stop",
+    "advance",
+    "connect",
+    "groups",
+    "has_gpu",
+    "pick_device",
+    "run_all",
+    "run_group",
+    "run_on_cluster",
+    "written",
 ]
 
+#: Seconds without any worker of a cluster after which the client gives up.
+PATIENCE = 60.0
 #: Runs advanced together on a GPU, by network; what is not named: 16.
 TOGETHER = {"resnet110": 6, "resnet164": 6, "resnext29-8x64d": 2, "resnext29-16x64d": 1}
 
@@ -127,8 +140,18 @@ class Stop:
 
 
 def written(configs: list[Config], out: str | Path) -> list[Config]:
-    """Return those whose record exists."""
-    return [cfg for cfg in configs if (Path(out) / f"{cfg.name}.json").exists()]
+    """Return those whose record exists; an empty file is none.
+
+    Raises
+    ------
+    CifarError
+        If a file of that name is no record.
+    """
+    paths = {cfg: Path(out) / f"{cfg.name}.json" for cfg in configs}
+    found = [cfg for cfg, path in paths.items() if path.is_file() and path.stat().st_size]
+    for cfg in found:
+        read_record(paths[cfg])
+    return found
 
 
 def groups(configs: list[Config], together: int | None, cuda: bool) -> list[list[Config]]:
@@ -138,8 +161,10 @@ def groups(configs: list[Config], together: int | None, cuda: bool) -> list[list
         size = together or (TOGETHER.get(cfg.net, 16) if cuda else 1)
         last = out[-1] if out else []
         key = (cfg.net, cfg.data, cfg.subset, cfg.verified)
-        if last and len(last) < size and key == (
-            last[0].net, last[0].data, last[0].subset, last[0].verified
+        if (
+            last
+            and len(last) < size
+            and key == (last[0].net, last[0].data, last[0].subset, last[0].verified)
         ):
             last.append(cfg)
         else:
@@ -155,8 +180,7 @@ def _store(cfg: Config, place: Place, device: torch.device) -> Store:
     key = (cfg.data, place.data, cfg.subset, cfg.verified, cfg.pad, str(device))
     if key not in _stores:
         _stores.clear()
-        _stores[key] = data.load(
-            cfg.data, place.data, cfg.subset, device, cfg.verified, cfg.pad)
+        _stores[key] = data.load(cfg.data, place.data, cfg.subset, device, cfg.verified, cfg.pad)
     return _stores[key]
 
 
@@ -224,8 +248,10 @@ def advance(
 
 
 def run_group(
-    configs: list[Config], place: Place, stop: Stop | None = None,
-    label: str = "", records: bool = True,
+    configs: list[Config],
+    place: Place,
+    stop: Stop | None = None,
+    records: bool = True,
 ) -> list[dict[str, Any]]:
     """Advance one group until it ends or has to stop; return the finished records.
 
@@ -237,17 +263,15 @@ def run_group(
     store = _store(configs[0], place, device)
     work, finished = Path(place.work), []
     prepare(work)
-    runs = []
-    for cfg in configs:
-        run = Run(cfg, store)
+    runs = [Run(cfg, store) for cfg in configs]
+    for run in runs:
         use_graphs(run)
-        if load_checkpoint(work, run):
-            if not place.quiet:
-                print(f"{cfg.name}  goes on after {run.epoch} epochs and {run.done} images",
-                      file=sys.stderr)
-        runs.append(run)
+        if load_checkpoint(work, run) and not place.quiet:
+            print(
+                f"{run.cfg.name}  goes on after {run.epoch} epochs and {run.done} images",
+                file=sys.stderr,
+            )
     left = sum((r.cfg.epochs - r.epoch) * r.images - r.done for r in runs)
-    show = Progress(left, label or configs[0].net, place.quiet)
 
     def finish(run: Run) -> None:
         record = describe(run, len(runs))
@@ -256,41 +280,43 @@ def run_group(
             drop_checkpoint(work, run.cfg)
         finished.append(record)
 
-    try:
-        advance(
-            runs, stop=stop, progress=show, every=place.every, finish=finish,
-            save=lambda run: save_checkpoint(work, run),
-        )
-    finally:
-        show.close()
+    advance(
+        runs,
+        stop=stop,
+        progress=Progress(left, place.quiet),
+        every=place.every,
+        finish=finish,
+        save=lambda run: save_checkpoint(work, run),
+    )
     return finished
 
 
 def run_all(
-    configs: list[Config], place: Place, together: int | None = None,
-    minutes: float | None = None, skip: Callable[[Config], bool] | None = None,
+    configs: list[Config],
+    place: Place,
+    together: int | None = None,
+    minutes: float | None = None,
+    skip: Callable[[Config], bool] | None = None,
 ) -> tuple[int, int]:
     """Run everything in order; return how many finished and how many remain.
 
-    What `skip` says, asked when its turn has come, needs no run: it counts as finished.
+    When its turn has come, a run counts as finished without being run if another process
+    has written its record meanwhile, or if `skip` says so.
 
     Raises
     ------
     KeyboardInterrupt
         After an interruption, with everything saved.
     """
-    cuda = pick_device(place.device).type == "cuda"
-    done = 0
+    cuda, done = pick_device(place.device).type == "cuda", 0
     with Stop(minutes) as stop:
-        for number, group in enumerate(parts := groups(configs, together, cuda), 1):
+        for group in groups(configs, together, cuda):
             if stop():
                 break
-            label = f"{group[0].net} ({number}/{len(parts)})"
-            if skip is not None:
-                done += sum(map(skip, group))
-                group = [cfg for cfg in group if not skip(cfg)]
-            if group:
-                done += len(run_group(group, place, stop, label))
+            known = set() if place.overwrite else set(written(group, place.out))
+            left = [cfg for cfg in group if cfg not in known and not (skip and skip(cfg))]
+            done += len(group) - len(left)
+            done += len(run_group(left, place, stop)) if left else 0
     if stop.interrupted:
         raise KeyboardInterrupt
     return done, len(configs) - done
@@ -332,13 +358,22 @@ def _task(configs: list[Config], place: Place) -> list[dict[str, Any]]:
 
 
 def run_on_cluster(
-    configs: list[Config], place: Place, client: Any, together: int | None = None,
+    configs: list[Config],
+    place: Place,
+    client: Any,
+    together: int | None = None,
     say: Callable[[str], None] = print,
+    patience: float = PATIENCE,
 ) -> tuple[int, int]:
     """Run all configurations on the workers of a client.
 
     A group whose worker dies is given to another one, and goes on from its last
     checkpoint where the folder of checkpoints is shared.
+
+    Parameters
+    ----------
+    patience : float
+        Seconds without any worker after which it gives up.
 
     Returns
     -------
@@ -348,25 +383,37 @@ def run_on_cluster(
     Raises
     ------
     CifarError
-        If a group failed; the others are recorded.
+        If a group failed, or no worker is left; what was finished is recorded.
     """
-    from distributed import as_completed
+    from distributed import wait
 
     cuda = place.device.startswith("cuda") or (place.device == "auto" and has_gpu(client))
     parts, done, failed = groups(configs, together, cuda), 0, []
-    futures = {client.submit(_task, part, place, pure=False, retries=3): part for part in parts}
-    for future in as_completed(futures, loop=client.loop):
-        names = ", ".join(cfg.name for cfg in futures[future])
-        if future.status != "finished":
-            failed.append(f"{names}: {future.exception()}")
-            say(f"failed: {failed[-1]}")
-            continue
-        for record in future.result():
-            write_record(Path(place.out), record, place.overwrite)
-            done += 1
-            say(f"{record['name']}: {record['status']}")
-        for cfg in futures[future]:
-            drop_checkpoint(Path(place.work), cfg)
+    pending = {client.submit(_task, part, place, pure=False, retries=3): part for part in parts}
+    seen = time.monotonic()
+    while pending:
+        ready: set = set()
+        with contextlib.suppress(TimeoutError), client.as_current():
+            ready = wait(list(pending), min(patience / 4, 5.0), "FIRST_COMPLETED").done
+        if ready or client.nthreads():
+            seen = time.monotonic()
+        elif time.monotonic() - seen > patience:
+            raise CifarError(
+                f"scheduler: for {patience:g} seconds there has been no worker; {done} runs are "
+                "recorded, start workers and give the same command with --missing"
+            )
+        for future in ready:
+            part = pending.pop(future)
+            if future.status != "finished":
+                failed.append(f"{', '.join(c.name for c in part)}: {future.exception()}")
+                say(f"failed: {failed[-1]}")
+                continue
+            for record in future.result():
+                write_record(Path(place.out), record, place.overwrite)
+                done += 1
+                say(f"{record['name']}: {record['status']}")
+            for cfg in part:
+                drop_checkpoint(Path(place.work), cfg)
     if failed:
         raise CifarError(f"{len(failed)} of {len(parts)} groups failed: {failed[0]}")
     return done, len(configs) - done

@@ -70,8 +70,12 @@ def _act(x: Tensor, norm: Sequence, stat: Sequence, training: bool) -> Tensor:
 
 
 def _branch(
-    convs: tuple[Conv, ...], x: Tensor, weights: Sequence, norms: Sequence,
-    stats: Sequence, training: bool,
+    convs: tuple[Conv, ...],
+    x: Tensor,
+    weights: Sequence,
+    norms: Sequence,
+    stats: Sequence,
+    training: bool,
 ) -> Tensor:
     """The branch f(x) of one block: norm, ReLU and convolution, in turn."""
     for j, conv in enumerate(convs):
@@ -102,7 +106,8 @@ class Network:
         self._stats: dict[str, _Pack] = {}
         for s, stage in enumerate(arch.stages):
             for key, convs, rows in (
-                (f"first{s}", stage.first, 1), (f"stack{s}", stage.branch, stage.movable),
+                (f"first{s}", stage.first, 1),
+                (f"stack{s}", stage.branch, stage.movable),
             ):
                 if convs and rows:
                     shapes = tuple(conv.shape for conv in convs) + _norm_shapes(convs)
@@ -116,8 +121,11 @@ class Network:
         self.parameters = sum(p.rows * p.width for p in self._theta.values())
         self.statistics = sum(p.rows * p.width for p in self._stats.values())
         self.stacks = [
-            (stage.movable, self._slice(self._theta, f"stack{s}"),
-             self._slice(self._stats, f"stack{s}"))
+            (
+                stage.movable,
+                self._slice(self._theta, f"stack{s}"),
+                self._slice(self._stats, f"stack{s}"),
+            )
             for s, stage in enumerate(arch.stages)
         ]
 

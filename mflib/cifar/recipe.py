@@ -57,14 +57,24 @@ _SORT = ("blocks-stay", "normalised", "others-move", "flow", "T1")
 #: Rows of each protocol in the order of running: (network, rules, seeds).
 PROTOCOLS = {
     "small": (
-        ("small-n3", _PAIR, 16), ("small-n3", _SORT, 8), ("small-n5", _PAIR, 8),
-        ("small-n9", _PAIR, 8), ("small-n9", ("flow", "T1"), 8), ("small-n7", _PAIR, 8),
+        ("small-n3", _PAIR, 16),
+        ("small-n3", _SORT, 8),
+        ("small-n5", _PAIR, 8),
+        ("small-n9", _PAIR, 8),
+        ("small-n9", ("flow", "T1"), 8),
+        ("small-n7", _PAIR, 8),
     ),
     "full": (
-        ("resnet20", _PAIR, 8), ("resnet32", _PAIR, 8), ("resnet20", ABLATIONS, 8),
-        ("resnet44", _PAIR, 8), ("resnet56", _PAIR, 8), ("resnet110", _PAIR, 3),
-        ("resnet56", ABLATIONS, 3), ("resnet164", _PAIR, 3),
-        ("resnext29-8x64d", _PAIR, 3), ("resnext29-16x64d", _PAIR, 3),
+        ("resnet20", _PAIR, 8),
+        ("resnet32", _PAIR, 8),
+        ("resnet20", ABLATIONS, 8),
+        ("resnet44", _PAIR, 8),
+        ("resnet56", _PAIR, 8),
+        ("resnet110", _PAIR, 3),
+        ("resnet56", ABLATIONS, 3),
+        ("resnet164", _PAIR, 3),
+        ("resnext29-8x64d", _PAIR, 3),
+        ("resnext29-16x64d", _PAIR, 3),
     ),
 }
 
@@ -97,8 +107,7 @@ class Config:
         for name, rows in PROTOCOLS.items():
             if self.net in {net for net, _, _ in rows}:
                 own = config(self.net, self.rule, self.seed, precision=self.precision)
-                return name if self == own and (name, self.precision) != (
-                    "small", "bf16") else None
+                return name if self == own and (name, self.precision) != ("small", "bf16") else None
         return None
 
     @property
@@ -127,8 +136,14 @@ class Config:
 
 
 def config(
-    net: str, how: str, seed: int, *, epochs: int | None = None, precision: str = "fp32",
-    subset: int | None = None, verified: bool = True,
+    net: str,
+    how: str,
+    seed: int,
+    *,
+    epochs: int | None = None,
+    precision: str = "fp32",
+    subset: int | None = None,
+    verified: bool = True,
 ) -> Config:
     """Return a run of a network by the recipe of its data set.
 
@@ -139,8 +154,11 @@ def config(
     """
     if net not in NETWORKS:
         raise CifarError(f"net: {net!r} is none of {', '.join(NETWORKS)}")
-    data = "cifar10-16px" if net.startswith("small") else (
-        "cifar100" if net.startswith("resnext") else "cifar10")
+    data = (
+        "cifar10-16px"
+        if net.startswith("small")
+        else ("cifar100" if net.startswith("resnext") else "cifar10")
+    )
     if not 0 <= seed < 2**31:
         raise CifarError(f"seeds: {seed} is not between 0 and 2^31 - 1")
     recipe = RECIPES[data]
@@ -150,15 +168,29 @@ def config(
     if precision not in ("fp32", "bf16"):
         raise CifarError(f"precision: {precision!r} is neither fp32 nor bf16")
     return Config(
-        net, data, rule(how).name, seed, epochs, recipe.weight_decay, pad=recipe.pad,
-        precision=precision, subset=subset, verified=verified,
+        net,
+        data,
+        rule(how).name,
+        seed,
+        epochs,
+        recipe.weight_decay,
+        pad=recipe.pad,
+        precision=precision,
+        subset=subset,
+        verified=verified,
     )
 
 
 def protocol(
-    name: str = "full", precision: str = "fp32", *, resnext: bool = False,
-    verified: bool = True, epochs: int | None = None, subset: int | None = None,
-    seeds: int | None = None, nets: list[str] | None = None,
+    name: str = "full",
+    precision: str = "fp32",
+    *,
+    resnext: bool = False,
+    verified: bool = True,
+    epochs: int | None = None,
+    subset: int | None = None,
+    seeds: int | None = None,
+    nets: list[str] | None = None,
 ) -> list[Config]:
     """Return every run of a protocol in its order; pairs of a seed stand together.
 
@@ -173,13 +205,21 @@ def protocol(
     verified, epochs, subset, seeds, nets
         For rehearsals: fewer epochs, images, seeds or networks.
     """
+
     def runs() -> Iterator[Config]:
         for net, rules, count in PROTOCOLS[name]:
-            wanted = resnext or not net.startswith("resnext") if nets is None else net in nets
+            wanted = (resnext or not net.startswith("resnext")) and (nets is None or net in nets)
             for seed in range(min(count, seeds or count) if wanted else 0):
                 for how in rules:
-                    yield config(net, how, seed, precision=precision, verified=verified,
-                                 epochs=epochs, subset=subset)
+                    yield config(
+                        net,
+                        how,
+                        seed,
+                        precision=precision,
+                        verified=verified,
+                        epochs=epochs,
+                        subset=subset,
+                    )
 
     if name not in PROTOCOLS:
         raise CifarError(f"protocol: {name!r} is none of {', '.join(PROTOCOLS)}")

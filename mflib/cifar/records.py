@@ -14,12 +14,8 @@ import io
 import json
 import math
 import os
-import platform
-import re
-import subprocess
 import sys
 import tempfile
-import tokenize
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -28,15 +24,31 @@ from typing import Any
 
 import torch
 
+from mflib import provenance
+
 from . import CifarError
 from .algorithm_one import RULES, steps, twin
 from .recipe import Config
 
 __all__ = [
-    "SCHEMA", "SOURCES", "checkout", "checkpoint_path", "circumstances", "committed",
-    "describe", "device_name", "drop_checkpoint", "load_checkpoint", "prepare",
-    "read_record", "read_records", "save_checkpoint", "settled", "sorted_times",
-    "source_hash", "write", "write_record",
+    "SCHEMA",
+    "SOURCES",
+    "checkout",
+    "checkpoint_path",
+    "circumstances",
+    "committed",
+    "describe",
+    "drop_checkpoint",
+    "load_checkpoint",
+    "prepare",
+    "read_record",
+    "read_records",
+    "save_checkpoint",
+    "settled",
+    "sorted_times",
+    "source_hash",
+    "write",
+    "write_record",
 ]
 
 #: Version of a record.
@@ -46,7 +58,12 @@ SCHEMA = 2
 #: called with (rates, epochs, rules) stands in the configuration, what surrounds them
 #: (reading of checked files, graphs, records, commands) changes no number.
 SOURCES = (
-    "architectures", "networks", "algorithm_one", "depth_velocity", "store", "training",
+    "architectures",
+    "networks",
+    "algorithm_one",
+    "depth_velocity",
+    "store",
+    "training",
 )
 
 
@@ -67,21 +84,17 @@ def prepare(folder: Path) -> None:
         ) from None
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises
+    ------
+    CifarError
+        If it cannot be written; what was there before is intact.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        provenance.write(path, content)
     except OSError as error:
-        try:
-            part.unlink(missing_ok=True)
-        except OSError:
-            pass
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CifarError(
                 f"{path}: no space left; what was written earlier is intact, free some "
@@ -93,8 +106,13 @@ def write(path: Path, content: bytes) -> None:
 def save_checkpoint(folder: Path, run: Any) -> None:
     """Write the state of an unfinished run, atomically."""
     buffer = io.BytesIO()
-    saved = {"schema": SCHEMA, "source": _SOURCE, "config": asdict(run.cfg),
-             "state": run.state(), "advanced_by": _advanced(run)}
+    saved = {
+        "schema": SCHEMA,
+        "source": _SOURCE,
+        "config": asdict(run.cfg),
+        "state": run.state(),
+        "advanced_by": _advanced(run),
+    }
     torch.save(saved, buffer)
     write(checkpoint_path(folder, run.cfg), buffer.getvalue())
 
@@ -123,12 +141,15 @@ def load_checkpoint(folder: Path, run: Any) -> bool:
     except Exception as error:
         aside = path.with_suffix(".damaged")
         os.replace(path, aside)
-        print(f"{path}: damaged checkpoint ({type(error).__name__}), set aside as "
-              f"{aside.name}; this run starts over", file=sys.stderr)
+        print(
+            f"{path}: damaged checkpoint ({type(error).__name__}), set aside as "
+            f"{aside.name}; this run starts over",
+            file=sys.stderr,
+        )
         return False
     if not known:
         raise CifarError(f"{path}: a checkpoint of another version; delete it to start over")
-    if source != _SOURCE:
+    if _BY_WORDS.get(source, source) != _SOURCE:
         raise CifarError(
             f"{path}: was begun by other code (source {source}, now {_SOURCE}); delete it to "
             "start over, or go on with the code that began it"
@@ -210,13 +231,16 @@ def write_record(folder: Path, record: dict[str, Any], overwrite: bool = False) 
     Raises
     ------
     CifarError
-        If the same run was written before and `overwrite` is false, or no space is left.
+        If the same run was written before with another end and `overwrite` is false, or
+        no space is left.
     """
     path = Path(folder) / f"{record['name']}.json"
-    if path.exists() and not overwrite:
-        raise CifarError(f"{path} exists; add --overwrite to replace it")
+    if path.is_file() and path.stat().st_size and not overwrite:
+        if read_record(path)["final"] == record["final"]:
+            return path  # another process has run the same, to the same bits
+        raise CifarError(f"{path} exists and ends otherwise; add --overwrite to replace it")
     text = json.dumps(record, indent=1, allow_nan=False)
-    write(path, (_compact(text) + "\n").encode())
+    write(path, _compact(text) + "\n")
     return path
 
 
@@ -245,12 +269,15 @@ def _percent(value: Any, images: int) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return 0 <= value <= 100 and math.isclose(
-        value * images / 100, round(value * images / 100), abs_tol=1e-6)
+        value * images / 100, round(value * images / 100), abs_tol=1e-6
+    )
 
 
 def _fault(record: dict[str, Any], stem: str) -> str | None:
     """Return what is wrong with a record of this schema, or None."""
     cfg, final = Config(**record["config"]), record["final"]
+    if any(by["source"] != record["source"] for by in record["advanced_by"]):
+        return "it was advanced by different code"
     tests, epochs = record["test_images"], record["epochs"]
     if cfg.rule not in RULES:
         return f"unknown rule {cfg.rule!r}"
@@ -268,7 +295,9 @@ def _fault(record: dict[str, Any], stem: str) -> str | None:
         if len(epochs) != cfg.epochs:
             return f"{len(epochs)} of {cfg.epochs} epochs, and called finished"
         if not measured or [final["test_error"], final["best_error"]] != [
-                epochs[-1]["test_error"], min(measured)]:
+            epochs[-1]["test_error"],
+            min(measured),
+        ]:
             return "its final errors are not those of its epochs"
     elif final["test_error"] is not None:
         return "a diverged run has no final error"
@@ -321,6 +350,8 @@ def read_record(path: Path) -> dict[str, Any]:
         )
     if fault:
         raise CifarError(f"{path}: {fault}; move it away and run it again")
+    for part in (record, *record["advanced_by"]):
+        part["source"] = _BY_WORDS.get(part["source"], part["source"])
     return record | {"protocol": Config(**record["config"]).protocol}
 
 
@@ -329,45 +360,36 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return [read_record(path) for path in sorted(Path(folder).glob("*.json"))]
 
 
-def _git(*words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *words],
-            capture_output=True, text=True, timeout=10, check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+#: The first records hashed the words of the code; this is the same code by its syntax tree.
+_BY_WORDS = {"84b8e3ee697e": "f8801766edb2"}
+
+#: Fields of a syntax tree that change no number.
+_IDLE = {"annotation", "returns", "type_comment", "kind", "ctx", "type_params"}
 
 
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _acting(source: str) -> str:
-    """Return what a module computes with: no docstring, comment, import, or blank space."""
-    lines, dropped = source.splitlines(), set()
-    for node in ast.walk(ast.parse(source)):
-        text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        public = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-        if text or public or isinstance(node, (ast.Import, ast.ImportFrom)):
-            dropped.update(range(node.lineno - 1, node.end_lineno))
-    kept = "\n".join("" if n in dropped else line for n, line in enumerate(lines))
-    tokens = tokenize.generate_tokens(io.StringIO(kept + "\n").readline)
-    words = (token.string for token in tokens if token.type != tokenize.COMMENT)
-    return re.sub(r"\s+", "", "".join(words))
+def _acting(node: Any) -> str:
+    """Return what code computes with: no docstring, import, annotation, layout."""
+    if isinstance(node, list):
+        return "[" + ",".join(filter(None, map(_acting, node))) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    names = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    if text or names or isinstance(node, (ast.Import, ast.ImportFrom)):
+        return ""
+    fields = [
+        f"{name}={_acting(value)}"
+        for name, value in ast.iter_fields(node)
+        if name not in _IDLE and value is not None and value != []
+    ]
+    return f"{type(node).__name__}({','.join(fields)})"
 
 
 def source_hash(read: Callable[[str], bytes], names: tuple[str, ...] = SOURCES) -> str:
     """Return a short hash of the code that decides the numbers of a run.
 
-    Comments, docstrings, imports and layout do not count: they change no number.
+    Comments, docstrings, imports, annotations and layout do not count: they change no
+    number.
 
     Parameters
     ----------
@@ -378,7 +400,7 @@ def source_hash(read: Callable[[str], bytes], names: tuple[str, ...] = SOURCES) 
     """
     digest = hashlib.sha256()
     for name in names:
-        digest.update(_acting(read(f"{name}.py").decode()).encode())
+        digest.update(_acting(ast.parse(read(f"{name}.py"))).encode())
     return digest.hexdigest()[:12]
 
 
@@ -387,24 +409,27 @@ _SOURCE = source_hash(lambda name: (Path(__file__).parent / name).read_bytes())
 
 
 @lru_cache(maxsize=1)
-def _provenance() -> dict[str, Any]:
+def _code() -> dict[str, Any]:
     """Return commit and source hash as they were when first asked: before a run.
 
     Where there is no git (a copy of the files), the variable MFLIB_COMMIT names the
     commit; the source hash says whether it is the right one.
     """
-    changes = _git("status", "--porcelain", "--", ".")
+    here = Path(__file__).parent
+    changes = provenance.git(here, "status", "--porcelain", "--", ".")
+    commit = provenance.git(here, "rev-parse", "HEAD") or os.environ.get("MFLIB_COMMIT")
     return {
-        "commit": _git("rev-parse", "HEAD") or os.environ.get("MFLIB_COMMIT") or None,
+        "commit": commit or None,
         "modified": None if changes is None else bool(changes),
         "source": _SOURCE,
     }
 
 
 def checkout() -> Path:
-    """Return the checkout that holds this library, or the current folder outside one."""
-    root = Path(__file__).parents[2]
-    return root if (root / "book").is_dir() else Path()
+    """Return the checkout of MFLIB_ROOT, else that of this library, else the current folder."""
+    given = os.environ.get("MFLIB_ROOT")
+    root = Path(given) if given else Path(__file__).parents[2]
+    return root if given or (root / "book").is_dir() else Path()
 
 
 def committed() -> Path:
@@ -412,25 +437,16 @@ def committed() -> Path:
     return checkout() / "book" / "records" / "cifar"
 
 
-def device_name(device: torch.device) -> str:
-    """Return what the device calls itself."""
-    cuda = device.type == "cuda"
-    return torch.cuda.get_device_name(device) if cuda else _processor()
-
-
 def circumstances(device: torch.device) -> dict[str, Any]:
     """Return commit, source hash, device and versions, as a record keeps them."""
-    import numpy
-
     cuda = device.type == "cuda"
     return {
-        **_provenance(),
-        "device": device_name(device),
+        **_code(),
+        "device": provenance.device(device),
         "threads": None if cuda else torch.get_num_threads(),
         "versions": {
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": numpy.__version__,
+            **provenance.versions("torch", "numpy"),
+            "torch": str(torch.__version__),  # with its build, +cpu for instance
             "cuda": torch.version.cuda if cuda else None,
         },
     }

@@ -120,8 +120,19 @@ class Store:
     """
 
     def __init__(
-        self, images, labels, test_images, test_labels, *, mean, std, classes,
-        device="cpu", pad=4, flip=True, white=255,
+        self,
+        images,
+        labels,
+        test_images,
+        test_labels,
+        *,
+        mean,
+        std,
+        classes,
+        device="cpu",
+        pad=4,
+        flip=True,
+        white=255,
     ) -> None:
         self.device, self.classes = torch.device(device), classes
         self.pad, self.flip = pad, flip

@@ -27,7 +27,14 @@ __all__ = ["STATE", "Run"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 #: The tensors that a step changes: with epoch and history they are the state of a run.
 STATE = (
-    "theta", "momentum", "stats", "tau", "tau_momentum", "blocks", "position", "totals",
+    "theta",
+    "momentum",
+    "stats",
+    "tau",
+    "tau_momentum",
+    "blocks",
+    "position",
+    "totals",
     "moved",
 )
 
@@ -65,7 +72,8 @@ class Run:
         self.net = network(cfg.net, store.classes) if net is None else net
         if self.net.arch.size != store.size:
             raise CifarError(
-                f"data: {cfg.net} takes images of side {self.net.arch.size}, not {store.size}")
+                f"data: {cfg.net} takes images of side {self.net.arch.size}, not {store.size}"
+            )
         self.movable = self.net.arch.movable
         self.device, self.dtype = store.device, _DTYPES[cfg.precision]
         generator = torch.Generator().manual_seed(cfg.seed)
@@ -131,7 +139,9 @@ class Run:
         where = self.position + self._line[:size]
         index = self.order.index_select(0, where)
         x = self.store.batch(
-            index, self.crop.index_select(0, where), self.flip.index_select(0, where),
+            index,
+            self.crop.index_select(0, where),
+            self.flip.index_select(0, where),
             self.dtype,
         )
         y = self.store.labels.index_select(0, index)
@@ -152,7 +162,11 @@ class Run:
                     row = torch.div(self.position, cfg.batch, rounding_mode="floor")
                     scores = self.scores.index_select(0, row.view(1))[0]
                 moved = rearrange(
-                    self.how, self.tau, [self.tau_momentum], self.rows(), self.movable,
+                    self.how,
+                    self.tau,
+                    [self.tau_momentum],
+                    self.rows(),
+                    self.movable,
                     scores,
                 )
                 if moved is not None:
@@ -191,9 +205,7 @@ class Run:
         passed = sum(self.epoch >= milestone > 0 for milestone in milestones)
         pairs = [(self.order, plan.order), (self.crop, plan.crop), (self.flip, plan.flip)]
         if self.scores is not None:
-            generator = torch.Generator().manual_seed(
-                15_485_863 * (cfg.seed + 1) + self.epoch
-            )
+            generator = torch.Generator().manual_seed(15_485_863 * (cfg.seed + 1) + self.epoch)
             pairs.append((self.scores, torch.rand(self.scores.shape, generator=generator)))
         with self.on_stream():
             for here, there in pairs:
@@ -294,8 +306,12 @@ class Run:
         self.wait()
         tensors = {name: getattr(self, name).detach().cpu().clone() for name in STATE}
         return {
-            "tensors": tensors, "images": self.images, "epoch": self.epoch, "done": self.done,
-            "history": self.history, "seconds": self.seconds,
+            "tensors": tensors,
+            "images": self.images,
+            "epoch": self.epoch,
+            "done": self.done,
+            "history": self.history,
+            "seconds": self.seconds,
         }
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -205,16 +205,17 @@ def intervals(
         Shape (C,).
     """
     seeds = len(errors)
-    estimate = log_average(errors, statistic) @ contrast
-    left_out = np.concatenate(
-        [log_average(errors, statistic, w) @ contrast for w in _left_out(seeds)]
-    )
-    pseudo = seeds * estimate - (seeds - 1) * left_out
-    resampled = None
-    if seeds <= _MOST:
-        with np.errstate(divide="ignore", invalid="ignore"):
+    # an average that vanishes without some seeds has no finite interval, which says so
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = log_average(errors, statistic) @ contrast
+        left_out = np.concatenate(
+            [log_average(errors, statistic, w) @ contrast for w in _left_out(seeds)]
+        )
+        pseudo = seeds * estimate - (seeds - 1) * left_out
+        resampled = None
+        if seeds <= _MOST:
             resampled = [log_average(errors, statistic, w) @ contrast for w in _weights(seeds)]
-    return estimate, *_ends(estimate, pseudo, resampled, quantile)
+        return estimate, *_ends(estimate, pseudo, resampled, quantile)
 
 
 def slope_interval(

@@ -112,8 +112,8 @@ def test_json_for_a_poor_terminal_says_the_same(checkout):
         "one",
         body=(
             "from mflib.claims import Claim, Identity\n"
-            'claim = Claim("X-1", paper="lu2020", where="§ 3", kind="identity",\n'
-            '              statement="α ≤ β")\n'
+            'claim = Claim("X-1", paper="lu2020", where="§ 3", kind="identity", '
+            'statement="α ≤ β")\n'
             'check = claim.predict(Identity("α", tolerance=1e-3))\ncheck.measure(0.0)\nclaim'
         ),
     )

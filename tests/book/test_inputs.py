@@ -63,7 +63,7 @@ def test_an_edit_in_the_checkout_that_the_kernel_imports_counts(tmp_path):
     assert chapters.library(tmp_path) == tmp_path
     same = marks(checkout)
     assert same == here
-    for name, file in (("ode", "mflib/ode.py"), ("one", "mflib/claims/identity.py")):
+    for name, file in (("ode", "mflib/ode.py"), ("one", "mflib/claims/checks.py")):
         path = tmp_path / file
         path.write_text(path.read_text() + "\n# changed\n")
         new = marks(checkout)

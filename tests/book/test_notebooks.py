@@ -66,8 +66,10 @@ def test_every_claim_has_its_anchor_and_is_shown(cells):
     for name in ids:
         assert f"(claim-{name.lower()})=" in prose, name
     # each shown once, as the last expression of a cell
-    shown = sum("".join(c["source"]).rstrip().endswith("\nclaim") or
-                "".join(c["source"]).strip() == "claim" for c in code(cells))
+    shown = sum(
+        "".join(c["source"]).rstrip().endswith("\nclaim") or "".join(c["source"]).strip() == "claim"
+        for c in code(cells)
+    )
     assert shown >= len(ids)
 
 
@@ -83,14 +85,19 @@ def test_every_notebook_is_in_the_table_of_contents_and_nothing_else_is():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     listed = {c["file"] for part in toc["parts"] for c in part["chapters"]}
     assert {f for f in listed if f.startswith("notebooks/")} == {
-        f"notebooks/{p.stem}" for p in NOTEBOOKS}
+        f"notebooks/{p.stem}" for p in NOTEBOOKS
+    }
     for file in listed - {f"notebooks/{p.stem}" for p in NOTEBOOKS}:
         assert (ROOT / f"{file}.md").is_file()
 
 
 def test_claims_are_given_once_over_all_notebooks():
-    ids = [i for p in NOTEBOOKS for c in code(json.loads(p.read_text("utf-8"))["cells"])
-           for i in re.findall(r'Claim\(\s*"([^"]+)"', "".join(c["source"]))]
+    ids = [
+        i
+        for p in NOTEBOOKS
+        for c in code(json.loads(p.read_text("utf-8"))["cells"])
+        for i in re.findall(r'Claim\(\s*"([^"]+)"', "".join(c["source"]))
+    ]
     assert len(ids) == len(set(ids))
 
 

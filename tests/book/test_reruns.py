@@ -51,12 +51,18 @@ def test_the_checks_that_changed_are_named_even_where_the_claim_did_not(checkout
     assert reruns.changed(one) == ["1 = 1"]
     assert reruns.changed(two) == ["control 2 of 1 = 1"]
     assert [reruns.changed(c) for c in reruns.collect(checkout.root, folders[:2])["claims"]] == [
-        [], []]
+        [],
+        [],
+    ]
 
 
 def changing(verdicts, checks):
-    return {"verdicts": verdicts, "checks": [
-        {"name": str(i), "verdicts": each, "change": 0.5} for i, each in enumerate(checks)]}
+    return {
+        "verdicts": verdicts,
+        "checks": [
+            {"name": str(i), "verdicts": each, "change": 0.5} for i, each in enumerate(checks)
+        ],
+    }
 
 
 @pytest.mark.parametrize(
@@ -80,11 +86,16 @@ def test_a_record_from_before_the_checks_were_kept_names_none():
 
 
 def test_the_changes_are_counted_beside_the_expected_ones():
-    found = {"runs": [1, 2, 3], "claims": [
-        changing(["verified"] * 3, [["verified", "verified", "refuted"], ["verified"] * 3])]}
+    found = {
+        "runs": [1, 2, 3],
+        "claims": [
+            changing(["verified"] * 3, [["verified", "verified", "refuted"], ["verified"] * 3])
+        ],
+    }
     # two reruns at one half each: 3/4 of every check
     assert reruns.summary(found) == (
-        "1 of 2 checks and controls changed their verdict in 3 runs; about 1.5 were expected to")
+        "1 of 2 checks and controls changed their verdict in 3 runs; about 1.5 were expected to"
+    )
 
 
 def test_an_open_question_differs_where_it_leaves_the_majority():

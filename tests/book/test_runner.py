@@ -24,7 +24,7 @@ def out(checkout):
     return checkout.root / "_build" / "chapters"
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
@@ -38,7 +38,7 @@ def checkout(tmp_path_factory):
     made("good")
     made("magics", cells=["%%bash\necho $((40 + 2))", "x = [1]\nlen?", "%time import mflib.ode"])
     made("raises", cells=["1 / 0", "unreached = 1"])
-    made("syntax", body="x = (")
+    made("syntax", body="x = )")
     made("leaves", cells=["import sys\nsys.exit(0)", GOOD])
     made("quits", cells=["exit()", "import time\ntime.sleep(2)", GOOD])
     made("interrupts", body="raise KeyboardInterrupt")
@@ -64,7 +64,7 @@ def checkout(tmp_path_factory):
     ("name", "words"),
     [
         ("raises", r"chapter raises, cell 2 \('1 / 0'\): ZeroDivisionError: division by zero"),
-        ("syntax", r"chapter syntax, cell 2 \('x = \('\): SyntaxError"),
+        ("syntax", r"chapter syntax, cell 2 \('x = \)'\): SyntaxError"),
         ("leaves", r"chapter leaves, cell 2 \('import sys'\): SystemExit"),
         ("quits", r"chapter quits, cell \d \(.*\): (did not run|the kernel died)"),
         (
@@ -156,7 +156,9 @@ def slow(tmp_path):
     """A checkout whose second chapter never ends, with an old run of it."""
     made = small_checkout(tmp_path)
     made("slow", cells=[SLOW, "import time\nwhile seed: time.sleep(1)", GOOD])
-    return made
+    yield made
+    for process in workers(out(made)):  # of a test that failed: its run ends without them
+        process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
@@ -188,15 +190,17 @@ def pretend_seed_zero(slow):
     assert slow_source == (slow.root / "notebooks" / "slow.ipynb").read_text()
 
 
-def test_hangup_that_the_caller_ignores_does_not_end_a_run(tmp_path):
+def test_a_full_disk_and_a_hangup_that_the_caller_ignores_do_not_end_a_run(tmp_path):
     made = small_checkout(tmp_path)
     made("one", cells=["import time\ntime.sleep(3)", GOOD])
+    made("big", cells=["print('x' * 10**6)", "seed"])
     code = (
-        "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "import resource, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))\n"
         "from mflib.book.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     run = subprocess.Popen(
-        [sys.executable, "-c", code, "--root", str(tmp_path), "run"],
+        [sys.executable, "-c", code, "--root", str(tmp_path), "run", "--jobs", "1"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -204,9 +208,11 @@ def test_hangup_that_the_caller_ignores_does_not_end_a_run(tmp_path):
     assert until(lambda: workers(out(made)))
     os.kill(run.pid, signal.SIGHUP)
     shown, words = run.communicate(timeout=120)
-    assert run.returncode == 0 and "✓ one: " in words
+    assert run.returncode == 1 and "✓ one: " in words
+    assert "✗ big: chapter big, could not be written: File too large" in words
+    assert not [p for p in out(made).iterdir() if "big" in p.name]
     # not a terminal: a line a chapter, and the verdicts at the end
-    assert words.count("\n") == 1 and "X-1" in shown and "verified" in shown
+    assert words.count("\n") == 2 and "X-1" in shown and "verified" in shown
 
 
 def test_a_worker_that_is_killed_is_a_failure_of_its_chapter_alone(tmp_path):

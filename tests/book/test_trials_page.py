@@ -9,13 +9,26 @@ from mflib.book.tables import trial
 from mflib.claims import trials
 
 FOUND = {
-    "versions": {"numpy": "2"}, "misses": [
+    "versions": {"numpy": "2"},
+    "misses": [
         {"kind": kind, "law": law, "seeds": seeds, "trials": 2000, "missed": missed}
         for kind, law, seeds, missed in (
-            ("slope", "a < b", 8, 12), ("slope", "a < b", 12, 0), ("mean", "c", 8, 60))],
-    "curves": [{"curve": "1 + x", "noise": noise, "seeds": 24, "trials": 400,
-                "verified": verified, "refuted": 3}
-               for noise, verified in ((0.04, 399), (0.08, 10))],
+            ("slope", "a < b", 8, 12),
+            ("slope", "a < b", 12, 0),
+            ("mean", "c", 8, 60),
+        )
+    ],
+    "curves": [
+        {
+            "curve": "1 + x",
+            "noise": noise,
+            "seeds": 24,
+            "trials": 400,
+            "verified": verified,
+            "refuted": 3,
+        }
+        for noise, verified in ((0.04, 399), (0.08, 10))
+    ],
     "power": [{"statistic": "rms", "seeds": 48, "offset": 0.1234, "refuted": 340, "trials": 400}],
 }
 
@@ -34,8 +47,17 @@ def test_misses_are_shown_in_percent_by_law_and_seeds():
 def test_power_and_curves_are_shown_in_percent():
     assert cells("power")[-4:] == ["rms", "48", "0.123", "85"]
     assert cells("curves") == [
-        "curve", "verified, noise 0.04", "refuted, noise 0.04", "verified, noise 0.08",
-        "refuted, noise 0.08", "1 + x", "99.8", "0.75", "2.5", "0.75"]
+        "curve",
+        "verified, noise 0.04",
+        "refuted, noise 0.04",
+        "verified, noise 0.08",
+        "refuted, noise 0.08",
+        "1 + x",
+        "99.8",
+        "0.75",
+        "2.5",
+        "0.75",
+    ]
 
 
 def test_another_part_is_named():

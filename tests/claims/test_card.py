@@ -118,6 +118,14 @@ def test_a_verdict_that_a_rerun_may_change_says_how_likely():
     assert "likely to change" not in shown(measured(Limit("x", 1.0, 0.15), samples))
 
 
+@pytest.mark.parametrize(("change", "said"), [(0.02, "2% likely to change"), (0.009, "")])
+def test_a_chance_of_one_in_a_hundred_is_worth_a_word(change, said):
+    record = measured(Limit("x", 1.0, 0.15), np.linspace(0.9, 1.1, 24)).record()
+    record["checks"][0]["details"]["change"] = change
+    assert ("likely to change" in card.text(record)) == bool(said)
+    assert said in card.text(record)
+
+
 def test_a_control_that_did_not_flip_says_why():
     few = measured(Rate("e", -0.5), SIZES, power_law(-0.5), control=(SIZES, power_law(0.0, 5)))
     assert "DID NOT FLIP (decides nothing: 5 independent seeds" in card.text(few.record())

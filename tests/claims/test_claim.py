@@ -191,6 +191,24 @@ def test_open_questions_speak_as_a_family(sides, controls, verdict, reason):
     assert made.verdict == verdict and reason in made.judge()[1] and made.expected is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "main", "role"),
+    [
+        ("reproduction", Reproduction("q"), "premise"),
+        ("counterexample", Counterexample("s", "a < b"), "premise"),
+        ("rate", Rate("r", 1.0), "predicted"),
+        ("bound", Bound("c"), "predicted"),
+        ("limit", Limit("l", 1.0, 0.1), "predicted"),
+    ],
+)
+def test_beside_a_question_or_a_sentence_every_other_check_is_a_premise(kind, main, role):
+    made = claim(kind)
+    assert made.predict(Identity("a", 1e-9)).role == role
+    assert made.predict(main).role == "predicted"
+    assert made.premise(Identity("b", 1e-9)).role == "premise"
+    assert main in made.predicted and len(made.predicted) == 1 + (role == "predicted")
+
+
 def test_an_open_question_asks_its_control_for_a_clear_no():
     assert question_claim([N], [R]).controls[0].state == "flipped"
     assert question_claim([N], [N]).controls[0].state == "weak"

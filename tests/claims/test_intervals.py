@@ -132,6 +132,13 @@ def test_beyond_a_thousand_seeds_nothing_is_resampled_and_little_changes(monkeyp
     assert half(slope_interval(K, errors)[1]) == pytest.approx(few, rel=0.06)
 
 
+def test_an_interval_is_a_function_of_its_data():
+    errors = np.random.default_rng(11).normal(size=(9, 5))
+    first = slope_interval(K, errors)
+    module._counts.cache_clear()  # as in another process
+    assert slope_interval(K, errors)[:2] == first[:2]
+
+
 def test_leaving_seeds_out_in_portions_changes_nothing():
     weights = np.concatenate(list(module._left_out(3000)))
     assert len(list(module._left_out(3000))) > 1 and weights.shape == (3000, 3000)

@@ -7,7 +7,7 @@ import pytest
 from given import SIZES, measured, outcome, power_law, verdict
 
 from mflib.claims import Claim, ClaimError, Rate
-from mflib.claims.intervals import power_factor
+from mflib.claims.intervals import change_probability, power_factor
 
 X = SIZES / SIZES[0]
 
@@ -218,7 +218,14 @@ def test_a_cluster_is_averaged_as_the_statistic_averages(statistic, power):
 
 
 def test_four_sizes_over_a_factor_eight_are_the_fewest():
-    for sizes in (SIZES[:3], [16, 32], [16, 20, 24, 40], [16, 17, 18, 127]):
+    for sizes in (
+        SIZES[:3],
+        [16, 32],
+        [16, 20, 24, 40],
+        [16, 17, 18, 127],
+        [16, 128, 1024],
+        [16, 1024],
+    ):
         found = outcome(geometric(), sizes, power_law(-0.5, sizes=np.array(sizes, float)))
         assert found.verdict == "inconclusive" and "needed" in found.reason
     sizes = np.array([16.0, 32, 64, 128])
@@ -237,7 +244,8 @@ def test_a_rate_with_nan_or_infinity_is_never_verified(spoil, statistic):
 def test_a_vanishing_error_has_no_slope():
     errors = power_law(-0.5)
     errors[3, 2] = 0.0
-    assert verdict(geometric(), SIZES, errors) == "inconclusive"
+    one = outcome(geometric(), SIZES, errors)
+    assert one.verdict == "inconclusive" and "vanishes" in one.reason
     assert verdict(Rate("e", -0.5), SIZES, 0 * errors) == "inconclusive"
     errors[:, 2] = 0.0
     found = outcome(Rate("e", -0.5), SIZES, errors)
@@ -250,6 +258,14 @@ def test_a_single_vanishing_error_does_not_stop_an_average():
     found = outcome(Rate("e", -0.5, 0.15), SIZES, errors)
     assert found.measured == pytest.approx(-0.5, abs=0.05) and found.interval
     assert "other" not in found.details  # there is no geometric mean to compare with
+
+
+@pytest.mark.parametrize("statistic", ["rms", "mean"])
+def test_an_average_that_rests_on_one_seed_has_no_finite_interval(statistic):
+    errors = power_law(-0.5)
+    errors[1:, 2] = 0.0  # without the first seed this average vanishes
+    found = outcome(Rate("e", -0.5, statistic=statistic), SIZES, errors)
+    assert found.verdict == "inconclusive" and "not finite" in found.reason
 
 
 def test_a_factor_of_eight_is_not_missed_by_rounding():
@@ -310,6 +326,17 @@ def test_the_power_is_counted_from_the_prediction_and_shown_rounded_up():
     assert expected <= found.details["power"] < expected + 0.011
     shifted = outcome(geometric(-0.48), SIZES, errors)
     assert shifted.details["power"] == found.details["power"]
+
+
+@pytest.mark.parametrize(("noise", "exponent"), [(0.1, -0.5), (0.02, -0.45)])
+def test_a_rerun_may_change_a_slope_by_its_middle_or_by_its_end(noise, exponent):
+    found = outcome(geometric(), SIZES, power_law(exponent, noise=noise))
+    parts = [
+        change_probability(interval, (-0.5 - tol, -0.5 + tol), 24)
+        for interval, tol in ((found.interval, 0.06), (found.details["end_interval"], 0.18))
+    ]
+    assert found.details["change"] == pytest.approx(max(parts)) and max(parts) > 0.01
+    assert (parts[1] > parts[0]) == (exponent == -0.5)  # each of them decides once
 
 
 @pytest.mark.parametrize("sign", [-1, 1])

@@ -424,6 +424,8 @@ def test_a_bound_says_how_near_a_trial_came(ratio, word):
         ("<", Fraction(1, 3), Fraction(1, 2), "verified"),
         ("<=", Fraction(1, 3), Fraction(1, 3), "verified"),
         ("<=", Fraction(1, 3) + Fraction(1, 10**40), Fraction(1, 3), "refuted"),
+        ("<=", 1 + Fraction(1, 10**30), (1.0, 1.0), "refuted"),  # a difference would round
+        ("<", 1 - Fraction(1, 10**30), (1.0, 1.0), "verified"),
         ("==", Fraction(1, 3), Fraction(1, 3), "verified"),
         ("==", Fraction(1, 3), Fraction(333, 1000), "refuted"),
         ("==", 1.0, 1.0 + 1e-13, "verified"),
@@ -515,6 +517,8 @@ def test_a_mean_below_its_bound_is_judged_by_its_interval():
         assert verdict(MeanBound("E X"), sample, np.full(5, bound)) == found
     one_worse = np.array([2.0, 2.0, 0.5, 2.0, 2.0])
     assert verdict(MeanBound("E X"), sample, one_worse) == "refuted"
+    one_open = np.array([2.0, 2.0, 1.0, 2.0, 2.0])
+    assert verdict(MeanBound("E X"), sample, one_open) == "inconclusive"
     attained = MeanBound("E X", tolerance=0.05)
     assert verdict(attained, 1 + 0.01 * rng.normal(size=(3, 24)), np.ones(3)) == "verified"
     got = measured(MeanBound("E X"), sample[0], 2.0).checks[0]
@@ -534,6 +538,15 @@ def test_a_mean_below_its_bound_is_judged_by_its_interval():
 )
 def test_few_or_equal_seeds_decide_no_mean(sample, bound):
     assert verdict(MeanBound("E X"), sample, bound) == "inconclusive"
+
+
+def test_the_interval_of_a_mean_bound_is_that_at_the_level_shared_by_all_configurations():
+    sample = 1 + 0.01 * np.random.default_rng(3).normal(size=(10, 24))
+    got = outcome(MeanBound("E X"), sample, np.full(10, 2.0))
+    at = int(sample.mean(1).argmax())
+    expected = mean_interval(sample[at], 1 - 0.0005 / 10)[1]
+    assert got.interval == pytest.approx(tuple(np.array(expected) / 2))
+    assert np.ptp(got.interval) > 1.1 * np.ptp(mean_interval(sample[at])[1]) / 2
 
 
 def test_a_true_mean_bound_is_hardly_ever_refuted_over_many_configurations():
@@ -649,6 +662,13 @@ def test_a_table_of_pairs_is_decided_as_a_family():
     weak = weak / weak.std(ddof=1) + 0.72
     assert 0.02 < paired(weak).p < 0.05
     assert paired_family([weak]) == [1] and paired_family([weak] + [[]] * 7)[0] == 0
+
+
+def test_students_decision_needs_the_sign_flips_too():
+    pairs = [1.2, 0.3, 1.7, 0.4, 1.5, -0.4, 2.5, -0.1]
+    found = paired(pairs)
+    assert found.student < 0.04 and found.flips == 0.0625 == found.p
+    assert paired_family([pairs]) == [0] and paired_family([pairs], alone=0.07) == [1]
 
 
 @pytest.mark.parametrize(

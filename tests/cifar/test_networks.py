@@ -122,7 +122,8 @@ def test_a_step_scales_its_own_block_and_no_other():
         scaled = theta.clone()
         net.views(scaled)["stack0"][1].mul_(heights[:, None, None, None, None])
     torch.testing.assert_close(
-        net(theta, stats.clone(), x, [heights]), net(scaled, stats.clone(), x))
+        net(theta, stats.clone(), x, [heights]), net(scaled, stats.clone(), x)
+    )
 
 
 @pytest.mark.parametrize("name", ["mean-field", "T1", "normalised", "free-steps"])
@@ -151,8 +152,12 @@ def test_initialisation_is_he_normal_and_reproducible():
     again, _ = net.initial(torch.Generator().manual_seed(0))
     assert theta.equal(again)
     parts = net.views(theta)
-    for weight, fan_out in ((parts["stack2"][0], 9 * 64), (parts["first2"][0], 9 * 64),
-                            (parts["first2"][-1], 64), (parts["first1"][0], 9 * 32)):
+    for weight, fan_out in (
+        (parts["stack2"][0], 9 * 64),
+        (parts["first2"][0], 9 * 64),
+        (parts["first2"][-1], 64),
+        (parts["first1"][0], 9 * 32),
+    ):
         assert float(weight.std()) == pytest.approx((2 / fan_out) ** 0.5, rel=0.06)
     assert parts["stack1"][2].eq(1).all() and parts["stack1"][3].eq(0).all()
     running = net.statistics_views(stats)["stack1"]
@@ -195,8 +200,9 @@ print("whole")
 def test_a_narrow_shortcut_survives_on_processors_without_avx512():
     """With the plain call torch 2.13 aborts here, on any processor told to use AVX2."""
     env = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", NARROW], env=env, capture_output=True,
-                          text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", NARROW], env=env, capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
 
 

@@ -31,6 +31,27 @@ def test_the_store_holds_the_pixels_and_labels_of_the_files(tmp_path, monkeypatc
     assert got.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_averaged_images_are_the_exact_means_of_their_squares(tmp_path):
+    """Means by a library, in exact arithmetic: no rounding to whole grey levels."""
+    folder = write_files(tmp_path)
+    small = data.load("cifar10-16px", folder, verify=False, pad=2)
+    fine = data.load("cifar10", folder, verify=False)
+    assert (small.size, small.pad, fine.size) == (16, 2, 32)
+    assert small.labels.equal(fine.labels) and small.test_labels.equal(fine.test_labels)
+    a, b = (s.test_batch(0, 30, torch.float64) for s in (small, fine))
+    means = torch.nn.functional.avg_pool2d(b, 2)
+    torch.testing.assert_close(a, means, rtol=0, atol=2e-6)
+    quarters = (small._test.long() % 4).unique().tolist()
+    assert quarters == [0, 1, 2, 3] and small._test.max() <= 1020
+    squares = fine._test.long().unflatten(1, (16, 2)).unflatten(3, (16, 2)).sum((2, 4))
+    assert small._test.long().equal(squares)
+    index = torch.arange(5)
+    corner, still = torch.full((5, 2), 2, dtype=torch.uint8), torch.zeros(5, dtype=torch.bool)
+    trained = small.batch(index, corner, still, torch.float32)
+    whole = fine.batch(index, 2 * corner, still, torch.float32)
+    torch.testing.assert_close(trained, torch.nn.functional.avg_pool2d(whole, 2), rtol=0, atol=2e-6)
+
+
 def test_crop_and_flip_equal_padding_slicing_and_mirroring():
     store = random_store(pad=4)
     plan = epoch_plan(50, seed=3, epoch=2)
@@ -61,8 +82,13 @@ def test_test_images_are_the_single_original_view():
     index, middle = torch.arange(20), torch.full((20, 2), 4, dtype=torch.uint8)
     assert store.test_batch(0, 20, torch.float32).shape == (20, 3, 8, 8)
     swapped = Store(
-        store._test.numpy(), store.test_labels, store._test.numpy(), store.test_labels,
-        mean=(0.5,) * 3, std=(0.25,) * 3, classes=10,
+        store._test.numpy(),
+        store.test_labels,
+        store._test.numpy(),
+        store.test_labels,
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        classes=10,
     )
     same = swapped.batch(index, middle, torch.zeros(20, dtype=torch.bool), torch.float32)
     assert same.equal(store.test_batch(0, 20, torch.float32))
@@ -84,8 +110,12 @@ def _spoil(folder, how):
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("truncated", "truncated"), ("corrupted", "md5"), ("missing", "is missing"),
-     ("empty", "0 bytes")],
+    [
+        ("truncated", "truncated"),
+        ("corrupted", "md5"),
+        ("missing", "is missing"),
+        ("empty", "0 bytes"),
+    ],
 )
 def test_a_spoiled_file_is_one_clear_error(tmp_path, monkeypatch, how, words):
     folder = write_files(tmp_path)

@@ -119,7 +119,8 @@ def test_depths_go_down_their_gradient_with_momentum_and_without_decay():
     for start in (0, 16):
         index = run.order[start : start + 16]
         x = run.store.batch(
-            index, run.crop[start : start + 16], run.flip[start : start + 16], torch.float32)
+            index, run.crop[start : start + 16], run.flip[start : start + 16], torch.float32
+        )
         tau.requires_grad_()
         logits = NET(run.theta, run.stats.clone(), x, steps(run.how, tau, (3, 2)))
         loss = torch.nn.functional.cross_entropy(logits, run.store.labels[index])
@@ -140,9 +141,11 @@ def test_decay_and_rate_of_tau_follow_the_method():
     moved = {how: run.tau.detach() - start for how, run in runs.items()}
     for factor, atol in ((0.1, 1e-6), (10, 1e-5)):
         torch.testing.assert_close(
-            moved[f"stamps-rate-{factor}"], factor * moved["mean-field"], atol=atol, rtol=0)
+            moved[f"stamps-rate-{factor}"], factor * moved["mean-field"], atol=atol, rtol=0
+        )
     torch.testing.assert_close(
-        moved["stamps-decay"] - moved["mean-field"], -0.1 * 1e-4 * start, atol=1e-6, rtol=0)
+        moved["stamps-decay"] - moved["mean-field"], -0.1 * 1e-4 * start, atol=1e-6, rtol=0
+    )
 
 
 def test_a_block_takes_parameters_momentum_and_statistics_along():
@@ -269,25 +272,32 @@ def test_a_step_stays_on_its_device_and_needs_no_value_on_the_host(how, precisio
     assert seen.operations > 100 and seen.strangers == []
 
 
-def test_capture_leaves_the_state_alone_and_replays_each_batch_size(monkeypatch):
-    """The graph path with a stand-in for the CUDA calls: capture runs nothing for good."""
-    captured = []
+class Stream:
+    def synchronize(self):
+        pass
+
+
+def stand_in(monkeypatch, spoil=None, refuse=False):
+    """Replace the CUDA calls: a captured step is one that is called when replayed."""
+    log = []
 
     class Graph:
         def replay(self):
+            log.append(("replay", self.size))
             self.run.eager(self.size)
+            if spoil is not None:
+                with torch.no_grad():
+                    self.run.theta[0] += spoil
 
         def pool(self):
             return "pool"
 
     @contextlib.contextmanager
     def capture(graph, pool, stream, capture_error_mode):
-        captured.append(pool)
+        if refuse:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        log.append(("capture", pool))
         yield
-
-    class Stream:
-        def synchronize(self):
-            pass
 
     cuda = torch.cuda
     monkeypatch.setattr(cuda, "CUDAGraph", Graph)
@@ -306,9 +316,34 @@ def test_capture_leaves_the_state_alone_and_replays_each_batch_size(monkeypatch)
         return graph
 
     run.act.capture = remember
+    return run, log
+
+
+def test_capture_leaves_the_state_alone_and_replays_each_batch_size(monkeypatch, capsys):
+    """The graph path with a stand-in for the CUDA calls: capture runs nothing for good."""
+    run, log = stand_in(monkeypatch)
     finish(run)
-    assert captured == [None, "pool"]  # batches of 16, then of 2, from one pool
+    # batches of 16, then of 2, from one pool; 9 and 3 steps, and those of the two checks
+    assert [what for what in log if what[0] == "capture"] == [
+        ("capture", None),
+        ("capture", "pool"),
+    ]
+    assert log.count(("replay", 16)) == 9 + 2 and log.count(("replay", 2)) == 3 + 1
     assert same(run, finish(make("T1", rate=1.0)))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("fault", [{"refuse": True}, {"spoil": 1e-7}, {"spoil": float("nan")}])
+def test_where_capture_fails_or_differs_the_written_step_is_taken_and_said(
+    fault, monkeypatch, capsys
+):
+    run, _ = stand_in(monkeypatch, **fault)
+    finish(run)
+    assert same(run, finish(make("T1", rate=1.0)))
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2  # one line a batch size
+    word = "not permitted when stream" if "refuse" in fault else "written steps differ by"
+    assert all(run.cfg.name in line and word in line for line in said)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -351,10 +386,15 @@ def test_shuffling_never_keeps_an_order_and_leaves_the_run_alone(monkeypatch):
 
     def errors(theta, stats):
         old, new = (net_rows(v) for v in (before, theta))
-        order = [[next(j for j, b in enumerate(old[s]) if b.equal(row)) for row in new[s]]
-                 for s in (0, 1)]
-        assert all(net_rows_of(stats)[s][i].equal(net_rows_of(run.stats)[s][j])
-                   for s in (0, 1) for i, j in enumerate(order[s]))
+        order = [
+            [next(j for j, b in enumerate(old[s]) if b.equal(row)) for row in new[s]]
+            for s in (0, 1)
+        ]
+        assert all(
+            net_rows_of(stats)[s][i].equal(net_rows_of(run.stats)[s][j])
+            for s in (0, 1)
+            for i, j in enumerate(order[s])
+        )
         seen.append(order)
         return torch.tensor(4)
 
@@ -385,11 +425,12 @@ def test_weights_that_are_not_finite_at_the_end_are_a_divergence():
 
 
 def test_a_record_names_every_device_threads_and_versions_that_advanced_the_run(
-        monkeypatch, tmp_path):
+    monkeypatch, tmp_path
+):
     part = make()
     part.step()
     records.save_checkpoint(tmp_path, part)
-    monkeypatch.setattr(records, "device_name", lambda device: "another card")
+    monkeypatch.setattr(records.provenance, "device", lambda device: "another card")
     for _ in range(2):  # a second resume on the same device adds nothing
         resumed = make()
         records.load_checkpoint(tmp_path, resumed)

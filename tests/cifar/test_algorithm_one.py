@@ -37,8 +37,10 @@ def test_steps_start_where_the_method_says(name):
 
 def test_the_steps_of_any_depths_are_what_the_method_says():
     tau = torch.tensor([0.5, 1.25, 2.0, 0.25, 0.5])
-    got = {name: torch.cat(steps(rule(name), tau, MOVABLE)).tolist()
-           for name in ("mean-field", "free-steps", "normalised")}
+    got = {
+        name: torch.cat(steps(rule(name), tau, MOVABLE)).tolist()
+        for name in ("mean-field", "free-steps", "normalised")
+    }
     assert got["mean-field"] == [0.5, 0.75, 0.75, 0.25, 0.25]
     assert got["free-steps"] == tau.tolist()
     assert got["normalised"] == pytest.approx([0.75, 1.125, 1.125, 1.0, 1.0])
@@ -106,8 +108,12 @@ def test_swapping_two_depths_equals_swapping_the_blocks():
     # by Algorithm 1: their depths are exchanged, then the blocks are sorted
     sorted_, swapped = theta.clone(), uniform[swap].clone()
     running_sorted, running_hand = stats.clone(), stats.clone()
-    rows(running_sorted, running).copy_(torch.rand(m, running.stop, generator=generator)
-                                        [:, : rows(stats, running).shape[1]].double() + 0.5)
+    rows(running_sorted, running).copy_(
+        torch.rand(m, running.stop, generator=generator)[
+            :, : rows(stats, running).shape[1]
+        ].double()
+        + 0.5
+    )
     rows(running_hand, running).copy_(rows(running_sorted, running)[swap])
     rearrange(how, swapped, [], [[rows(sorted_, where), rows(running_sorted, running)]], (m,))
     assert sorted_.equal(by_hand) and swapped.equal(uniform)
@@ -115,8 +121,7 @@ def test_swapping_two_depths_equals_swapping_the_blocks():
     outputs = []
     for parameters, tau in ((by_hand, uniform), (sorted_, swapped)):
         parameters.requires_grad_()
-        loss = F.cross_entropy(
-            net(parameters, stats.clone(), x, steps(how, tau, (m,))), y)
+        loss = F.cross_entropy(net(parameters, stats.clone(), x, steps(how, tau, (m,))), y)
         outputs.append((loss.detach(), *torch.autograd.grad(loss, parameters)))
     assert all(a.equal(b) for a, b in zip(*outputs, strict=True))
     plain = F.cross_entropy(net(theta, stats.clone(), x), y)

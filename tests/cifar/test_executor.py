@@ -10,7 +10,9 @@ import time
 import pytest
 from cifar_files import write_files
 
+from mflib.cifar import CifarError, executor
 from mflib.cifar.cli import main
+from mflib.cifar.recipe import config
 from mflib.cifar.records import read_records
 
 distributed = pytest.importorskip("distributed")
@@ -26,8 +28,10 @@ def cluster(tmp_path):
         return subprocess.Popen([sys.executable, "-m", "dask", *words, *common], **quiet)
 
     children = [start("scheduler", "--host", "127.0.0.1", "--port", "0")]
-    children += [start("worker", "--nthreads", "1", "--no-nanny", "--local-directory",
-                       str(tmp_path)) for _ in range(2)]
+    children += [
+        start("worker", "--nthreads", "1", "--no-nanny", "--local-directory", str(tmp_path))
+        for _ in range(2)
+    ]
     try:
         client = distributed.Client(scheduler_file=str(address), set_as_default=False)
         with client:
@@ -42,10 +46,31 @@ def cluster(tmp_path):
 def test_a_killed_worker_loses_no_run(cluster, tmp_path):
     files = write_files(tmp_path / "files", train=10, test=10)
     out, codes = tmp_path / "out", []
-    words = ["train", "--net", "resnet20", "--rule", "vanilla", "T1", "--seeds", "0-1",
-             "--epochs", "4", "--data", str(files), "--out", str(out), "--unverified",
-             "--checkpoints", str(tmp_path / "work"), "--checkpoint-seconds", "0",
-             "--device", "cpu", "--scheduler", cluster.scheduler.address]
+    words = [
+        "train",
+        "--net",
+        "resnet20",
+        "--rule",
+        "vanilla",
+        "T1",
+        "--seeds",
+        "0-1",
+        "--epochs",
+        "4",
+        "--data",
+        str(files),
+        "--out",
+        str(out),
+        "--unverified",
+        "--checkpoints",
+        str(tmp_path / "work"),
+        "--checkpoint-seconds",
+        "0",
+        "--device",
+        "cpu",
+        "--scheduler",
+        cluster.scheduler.address,
+    ]
     caller = threading.Thread(target=lambda: codes.append(main(words)))
     caller.start()
     victim = None
@@ -60,15 +85,42 @@ def test_a_killed_worker_loses_no_run(cluster, tmp_path):
     os.kill(pid, signal.SIGKILL)
     caller.join(120)
     assert codes == [0]
-    assert {(r["config"]["method"], r["config"]["seed"]) for r in read_records(out)} == {
-        (how, seed) for how in ("vanilla", "T1") for seed in (0, 1)}
+    assert {(r["config"]["rule"], r["config"]["seed"]) for r in read_records(out)} == {
+        (how, seed) for how in ("vanilla", "T1") for seed in (0, 1)
+    }
     assert all(r["status"] == "finished" for r in read_records(out))
 
 
-def test_a_silent_scheduler_is_one_clear_error(tmp_path, capsys, monkeypatch):
-    from mflib.cifar import cluster as module
+def test_when_the_last_worker_is_lost_the_client_says_so_in_time(cluster, tmp_path, capsys):
+    files = write_files(tmp_path / "files", train=10, test=10)
+    configs = [config("resnet20", "vanilla", seed, epochs=1000, verified=False) for seed in (0, 1)]
+    place = executor.Place(str(files), str(tmp_path / "out"), str(tmp_path / "work"), "cpu")
+    pids = cluster.run(os.getpid).values()
+    killer = threading.Timer(2.0, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids])
+    killer.start()
+    began = time.monotonic()
+    with pytest.raises(CifarError, match="for 3 seconds there has been no worker; 0 runs"):
+        executor.run_on_cluster(configs, place, cluster, patience=3.0)
+    assert time.monotonic() - began < 60
+    assert executor.PATIENCE == 60.0
 
-    monkeypatch.setattr(module.connect, "__defaults__", (0.5,))
-    assert main(["train", "--net", "resnet20", "--seeds", "0", "--out", str(tmp_path),
-                 "--scheduler", "tcp://127.0.0.1:9"]) == 2
+
+def test_a_silent_scheduler_is_one_clear_error(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(executor.connect, "__defaults__", (0.5,))
+    assert (
+        main(
+            [
+                "train",
+                "--net",
+                "resnet20",
+                "--seeds",
+                "0",
+                "--out",
+                str(tmp_path),
+                "--scheduler",
+                "tcp://127.0.0.1:9",
+            ]
+        )
+        == 2
+    )
     assert "does not answer" in capsys.readouterr().err
