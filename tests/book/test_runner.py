@@ -156,7 +156,9 @@ def slow(tmp_path):
     """A checkout whose second chapter never ends, with an old run of it."""
     made = small_checkout(tmp_path)
     made("slow", cells=[SLOW, "import time\nwhile seed: time.sleep(1)", GOOD])
-    return made
+    yield made
+    for process in workers(out(made)):  # of a test that failed: its run ends without them
+        process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

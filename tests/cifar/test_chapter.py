@@ -7,8 +7,8 @@ import re
 import matplotlib
 import numpy as np
 import pytest
+from cifar_runs import made
 from conftest import ROOT
-from test_cifar_records import made
 
 from mflib.cifar import recipe, records, table
 from mflib.cifar.recipe import PAPER
