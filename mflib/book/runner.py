@@ -97,7 +97,7 @@ def _held(out: Path) -> Iterator[None]:
         raise ChapterError(
             f"{out}: another run works here; wait for it, or choose another folder with --out"
         ) from None
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
         raise ChapterError(_unwritable(out, error)) from None
     try:
         sweep(out)
@@ -113,8 +113,9 @@ def _held(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _unwritable(out: Path, error: OSError) -> str:
-    return f"{out}: cannot be written ({error.strerror or error}); choose another with --out"
+def _unwritable(out: Path, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or error
+    return f"{out}: cannot be written ({reason}); choose another with --out"
 
 
 def _path(folder: Path) -> str:

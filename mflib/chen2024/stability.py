@@ -26,7 +26,14 @@ from ..ode import Trajectory
 from .magnus import propagator
 from .network import ScaledResNet
 
-__all__ = ["GronwallBounds", "KAPPA", "gram_modulus", "gronwall_bounds", "state_sensitivity"]
+__all__ = [
+    "GronwallBounds",
+    "KAPPA",
+    "gram_modulus",
+    "gram_root_modulus",
+    "gronwall_bounds",
+    "state_sensitivity",
+]
 
 #: The largest second derivative of tanh.
 KAPPA = 4.0 / (3.0 * math.sqrt(3.0))
@@ -73,6 +80,61 @@ def gram_modulus(omega: Tensor, w: Tensor | float) -> Tensor:
     second, fourth = a.square().mean(-1).sqrt(), a.pow(4).mean(-1).sqrt()
     root = math.sqrt(2.0)
     return 2 * root + 2 * (2 * second + w) + 4 * root * KAPPA * fourth
+
+
+def gram_root_modulus(omega: Tensor, x: Tensor, w: Tensor | float) -> Tensor:
+    r"""Return how much :math:`\sqrt{v^\top G_2 v}`, v of norm 1, can change within distance W.
+
+    .. math::
+
+        \Big|\sqrt{v^\top G_2(\tau)\,v} - \sqrt{v^\top G_2(\tau_0)\,v}\Big|
+            \le S\,\big(W + \Psi(W)^{1/2}\big), \qquad
+        \Psi(W) = \sup\big\{E[a^2y] : 0 \le y \le 1,\ E\,y \le \kappa^2 R^2 W^2\big\},
+
+    for a frozen encoder, with S the operator norm of the matrix of rows :math:`(x_i, 1)`,
+    R its longest row and a the output weight under :math:`\tau_0`. Gram matrices are squares of
+    norms in :math:`L^2(\tau)`, and norms add by Minkowski's inequality, so no factor n enters
+    (chen2024, Lemma 4.4, derived here).
+
+    Parameters
+    ----------
+    omega : Tensor
+        The particles of :math:`\tau_0`, shape (..., K, d+2), mass 1/K each.
+    x : Tensor
+        The points at which the predictor reads, shape (..., n, d).
+    w : Tensor or float
+        The distance W, broadcast against (...).
+
+    Returns
+    -------
+    Tensor
+        Shape (...).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the particles or points are malformed, their dimensions differ, or a distance is
+        negative.
+
+    Examples
+    --------
+    Silent neurons, a = 0, at one point of norm 1: only the first term is left.
+
+    >>> gram_root_modulus(torch.zeros(2, 4), torch.tensor([[1.0, 0.0]]), 0.5) / 2**0.5
+    tensor(0.5000, dtype=torch.float64)
+    """
+    d = require_tensor("x", x, 2).shape[-1]
+    a, w = require_tensor("omega", omega, 2, last=d + 2)[..., 0], _distance(w)
+    require_alike(omega=omega, x=x)
+    require_broadcast(omega=omega.shape[:-2], x=x.shape[:-2], w=w.shape)
+    rows = torch.cat([x, torch.ones_like(x[..., :1])], -1)
+    reach = rows.square().sum(-1).amax(-1)
+    # the worst y is 1 on the largest weights, up to its mean
+    squares = a.square().sort(-1, descending=True).values
+    mass = (KAPPA**2 * reach * w**2).unsqueeze(-1) * squares.shape[-1]
+    share = (mass - torch.arange(squares.shape[-1], dtype=mass.dtype)).clamp(0, 1)
+    psi = (share * squares).mean(-1)
+    return torch.linalg.matrix_norm(rows, 2) * (w + psi.sqrt())
 
 
 def state_sensitivity(net: ScaledResNet, theta: Tensor, trajectory: Trajectory) -> Tensor:

@@ -451,7 +451,7 @@ def markdown(rows: list[dict], kind: str = "small") -> str:
 
 
 def measure(check: Any, row: dict[str, Any]) -> None:
-    """Let a check judge a row, and announce and judge its control; nothing without pairs.
+    """Let a check judge a row, then its control; fewer pairs than can decide are not judged.
 
     In the control the blocks of the network that did better (of the rule's, where it did
     not lose) are shuffled after training: against the same runs it must lose.
@@ -463,7 +463,7 @@ def measure(check: Any, row: dict[str, Any]) -> None:
     row : dict
         Of :func:`answers`.
     """
-    if row["judged"] is None:
+    if row["judged"] is None or row["pairs"] < FEWEST_PAIRS:
         return
     check.measure(row["difference"], interval=row["judged"], seeds=row["pairs"], level=row["level"])
     lost = "against" if check.verdict == "refuted" else "rule"
@@ -489,7 +489,8 @@ def dots(ax: Any, rows: list[dict[str, Any]], name: str) -> None:
         d = row["differences"]
         ax.plot(d, y + np.linspace(-0.2, 0.2, len(d)), "o", ms=3.5, color="C0", alpha=0.6)
         if not d:
-            ax.text(0, y, "not run", ha="center", va="center", size=8)
+            where = ax.get_yaxis_transform()  # the middle of the axes, whatever is drawn
+            ax.text(0.5, y, "not run", ha="center", va="center", size=8, transform=where)
         elif row["judged"] is not None and np.isfinite(row["judged"]).all():
             ax.plot(row["judged"], [y + 0.33] * 2, color="C1", lw=2.5)
             ax.plot(row["difference"], y + 0.33, "D", ms=5, color="C1")

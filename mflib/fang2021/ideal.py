@@ -37,6 +37,11 @@ __all__ = [
 def whitening(k: Tensor, empirical: Tensor) -> Tensor:
     r"""Return :math:`K^{1/2}\hat K^{-1/2}`, shape (..., N, N).
 
+    Parameters
+    ----------
+    k, empirical : Tensor
+        Positive matrices, shape (..., N, N).
+
     Raises
     ------
     ValueError
@@ -44,7 +49,7 @@ def whitening(k: Tensor, empirical: Tensor) -> Tensor:
     """
     require_symmetric("k", k)
     require_symmetric("empirical", empirical)
-    return square_root(k) @ square_root(empirical, -0.5)
+    return square_root(k, name="k") @ square_root(empirical, -0.5, name="empirical")
 
 
 def ideal_network(
@@ -202,7 +207,12 @@ def root_bound(k: Tensor, other: Tensor, least: Tensor | None = None) -> tuple[T
     """
     for name, value in (("k", k), ("other", other)):
         require_symmetric(name, value)
-    left = torch.linalg.matrix_norm(square_root(other) - square_root(k), 2)
+    if least is not None:
+        require_tensor("least", least, 0)
+        if not (least > 0).all():
+            raise ValueError("least: an eigenvalue is not positive")
+    roots = square_root(other, name="other") - square_root(k, name="k")
+    left = torch.linalg.matrix_norm(roots, 2)
     if least is None:
         ends = [torch.linalg.eigvalsh(s)[..., 0].clamp_min(0).sqrt() for s in (k, other)]
         below = ends[0] + ends[1]

@@ -48,11 +48,14 @@ __all__ = [
 
 def feature_gram(values: Tensor, mass: Tensor | None = None) -> Tensor:
     r"""Return :math:`\int h h^\top dp` of features h (..., N, m), shape (..., N, N)."""
+    require_tensor("values", values, 2)
+    if mass is not None:
+        require_tensor("mass", mass, 1, last=values.shape[-1])
     weighted = values / values.shape[-1] if mass is None else values * mass.unsqueeze(-2)
     return weighted @ values.mT
 
 
-def square_root(matrix: Tensor, power: float = 0.5) -> Tensor:
+def square_root(matrix: Tensor, power: float = 0.5, name: str = "matrix") -> Tensor:
     r"""Return the symmetric power :math:`S^{p}` of positive matrices (..., k, k).
 
     Raises
@@ -60,15 +63,15 @@ def square_root(matrix: Tensor, power: float = 0.5) -> Tensor:
     ValueError
         If a negative power is asked of a matrix that is singular to rounding.
     """
-    require_symmetric("matrix", matrix)
+    require_symmetric(name, matrix)
     require_number("power", power)
     values, vectors = torch.linalg.eigh(matrix)
     if (values[..., 0] < -1e-9 * values[..., -1].abs().clamp_min(1e-300)).any():
-        raise ValueError("matrix: has a negative eigenvalue; a root needs a positive matrix")
+        raise ValueError(f"{name}: has a negative eigenvalue; a root needs a positive matrix")
     floor = 1e-13 * values.amax(-1, keepdim=True)
     if power < 0 and (values <= floor).any():
         raise ValueError(
-            "matrix: is singular to rounding; are two inputs parallel or equal? A ridge helps"
+            f"{name}: is singular to rounding; are two inputs parallel or equal? A ridge helps"
         )
     return (vectors * values.clamp_min(0).unsqueeze(-2) ** power) @ vectors.mT
 
@@ -130,8 +133,10 @@ def correlated_normals(
     :math:`\sqrt{1-\rho}\,g_i+\sqrt\rho\,g` with one g for all units: `share` :math:`\rho=0`
     is independence.
     """
-    if not require_batch(shape):
-        raise ValueError("shape: is empty; pass at least the number of units")
+    if not isinstance(shape, tuple) or not shape:
+        raise ValueError(f"shape: expected a tuple that ends in the units, got {shape!r}")
+    for size in shape:
+        require_positive_int("shape", size)
     require_number("share", share, least=0, most=1)
     own = torch.randn(*shape, generator=require_generator(generator), dtype=torch.float64)
     if not share:

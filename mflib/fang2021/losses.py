@@ -75,6 +75,6 @@ def loss(name: str | Loss) -> Loss:
     """
     if isinstance(name, Loss):
         return name
-    if name not in LOSSES:
-        raise ValueError(f"loss: no {name!r}; choose one of {', '.join(sorted(LOSSES))}")
+    if not isinstance(name, str) or name not in LOSSES:
+        raise ValueError(f"name: no loss {name!r}; choose one of {', '.join(sorted(LOSSES))}")
     return LOSSES[name]

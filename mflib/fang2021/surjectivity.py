@@ -88,7 +88,20 @@ def preimages(
 
 
 def winding_number(curve: Tensor, points: Tensor) -> Tensor:
-    r"""Return how often a closed polygon (2, M) turns around points (2, G), shape (G,)."""
+    r"""Return how often a closed polygon turns around points.
+
+    Parameters
+    ----------
+    curve : Tensor
+        Corners in their order, shape (2, M).
+    points : Tensor
+        Shape (2, K), not on the polygon.
+
+    Returns
+    -------
+    Tensor
+        Shape (K,).
+    """
     for name, value in (("curve", curve), ("points", points)):
         require_tensor(name, value, 2)
         if value.shape[:-1] != (2,):

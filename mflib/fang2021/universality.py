@@ -29,7 +29,7 @@ from ..arguments import (
 )
 from ..kernels import normal_rule
 
-__all__ = ["Adversary", "gaussian_points", "parallel", "value_range"]
+__all__ = ["Adversary", "adversary", "gaussian_points", "parallel", "value_range"]
 
 
 def gaussian_points(d: int, nodes: int = 61) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,10 @@ def value_range(
     require_tensor("centre", centre, 0)
     if turning is not None:
         require_tensor("turning", turning, 1)
-    f = activation(h).f
+    try:
+        f = activation(h).f
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"h: {error}") from None
     ends = torch.stack([f(centre - radius), f(centre + radius)])
     low, high = ends.amin(0), ends.amax(0)
     for point in () if turning is None else turning:
@@ -113,28 +116,6 @@ class Adversary:
     low: Tensor
     high: Tensor
     mass: Tensor
-
-    @classmethod
-    def of(
-        cls,
-        x: Tensor,
-        h: str | Activation,
-        radius: float,
-        rule: tuple[Tensor, Tensor] | None = None,
-        turning: Tensor | None = None,
-        sigma: float | None = None,
-    ) -> Adversary:
-        r"""Return the adversary of inputs x (N, d) for an activation and a bound C.
-
-        `rule` holds points (d, P) and masses of the standard Gaussian; by default
-        :func:`gaussian_points`. The law of :math:`v` is N(0, I) as in Assumption 2, or with
-        `sigma` the :math:`N(0, d\sigma^2 I)` of Algorithm 2.
-        """
-        d = require_tensor("x", x, 2).shape[-1]
-        points, mass = gaussian_points(d) if rule is None else rule
-        size = 1.0 if sigma is None else sigma * d**0.5
-        low, high = value_range(h, size * (x @ points) / d, radius, turning)
-        return cls(low, high, mass)
 
     def interval(self, a: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return the ends of the interval that :math:`a\cdot h` fills, a (..., N), (..., P)."""
@@ -198,3 +179,32 @@ class Adversary:
             if value < best[0]:
                 best = (value, a)
         return best
+
+
+def adversary(
+    x: Tensor,
+    h: str | Activation,
+    radius: float,
+    rule: tuple[Tensor, Tensor] | None = None,
+    turning: Tensor | None = None,
+    sigma: float | None = None,
+) -> Adversary:
+    r"""Return the adversary of inputs x (N, d) for an activation and a bound C.
+
+    `rule` holds points (d, P) and masses of the standard Gaussian; by default
+    :func:`gaussian_points`. The law of :math:`v` is N(0, I) as in Assumption 2, or with
+    `sigma` the :math:`N(0, d\sigma^2 I)` of Algorithm 2.
+    """
+    d = require_tensor("x", x, 2).shape[-1]
+    if rule is not None and not (isinstance(rule, tuple) and len(rule) == 2):
+        raise TypeError("rule: expected points (d, P) and masses (P,), a tuple of two tensors")
+    points, mass = gaussian_points(d) if rule is None else rule
+    require_tensor("rule", points, 2)
+    require_tensor("rule", mass, 1, last=points.shape[-1])
+    if points.shape[0] != d:
+        raise ValueError(f"rule: its points have dimension {points.shape[0]}, the inputs {d}")
+    if sigma is not None:
+        require_number("sigma", sigma, above=0)
+    size = 1.0 if sigma is None else sigma * d**0.5
+    low, high = value_range(h, size * (x @ points) / d, radius, turning)
+    return Adversary(low, high, mass)

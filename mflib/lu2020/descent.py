@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.optimize import nnls
 from torch import Tensor
 
 from ..arguments import (
@@ -48,6 +50,7 @@ def descent_direction(
     layer: int,
     generator: torch.Generator,
     features: int = 200,
+    signed: bool = True,
 ) -> Direction:
     r"""Construct a descent direction at one layer, by random features.
 
@@ -76,6 +79,9 @@ def descent_direction(
         For the random neurons.
     features : int
         How many; at least the number of inputs.
+    signed : bool
+        Whether output weights may be negative, as the theorem asks. Otherwise C >= 0 by
+        non-negative least squares, and the target may be out of reach.
 
     Returns
     -------
@@ -103,14 +109,35 @@ def descent_direction(
     w = 1.5 * torch.randn(*batch, features, d, generator=generator, dtype=X.dtype)
     b = 1.5 * torch.randn(*batch, features, 1, generator=generator, dtype=X.dtype)
     hidden = block.sigma.f(X @ w.mT + b.mT)
-    # gelsd: the least-norm solution, through singular values
-    C = torch.linalg.lstsq(hidden, target, driver="gelsd").solution
+    if signed:
+        # gelsd: the least-norm solution, through singular values
+        C = torch.linalg.lstsq(hidden, target, driver="gelsd").solution
+    else:
+        C = _nonnegative(hidden, target)
     misfit = (hidden @ C - target).norm(dim=(-1, -2)) / target.norm(dim=(-1, -2))
     total = C.abs().sum((-1, -2))
     units = torch.diag_embed(torch.sign(C)) * total[..., None, None, None]
     inner = torch.cat([w, b], -1).unsqueeze(-2).expand(*batch, features, d, d + 1)
     particles = torch.cat([units, inner], -1).flatten(-3, -2)
-    return Direction(particles, C.abs().flatten(-2) / total[..., None], misfit)
+    # without any coefficient: neurons that do nothing, with equal masses
+    share = torch.where((total > 0)[..., None, None], C.abs(), 1.0).flatten(-2)
+    return Direction(particles, share / share.sum(-1, keepdim=True), misfit)
+
+
+def _nonnegative(hidden: Tensor, target: Tensor) -> Tensor:
+    """Return C >= 0 with the least |hidden C - target|, column by column."""
+    target = target.expand(*hidden.shape[:-1], target.shape[-1])
+    columns = [
+        nnls(matrix.numpy(), column.numpy())[0]
+        for matrix, goal in zip(
+            hidden.reshape(-1, *hidden.shape[-2:]),
+            target.reshape(-1, *target.shape[-2:]),
+            strict=True,
+        )
+        for column in goal.mT
+    ]
+    C = torch.from_numpy(np.stack(columns)).to(target)
+    return C.view(*target.shape[:-2], target.shape[-1], -1).mT
 
 
 def _require_layers(problem: Problem, rho: LayeredMeasure) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..arguments import (
     require_alike,
     require_broadcast,
+    require_choice,
     require_instance,
     require_int,
     require_number,
@@ -45,26 +46,29 @@ __all__ = [
 Tree = tuple
 
 
-def scalar_jet(slope: Any, value: Any, start: Any, order: int) -> list[Any]:
-    r"""Return Taylor coefficients of :math:`\dot x = y(x)`, :math:`y = \tanh(\theta x)`.
+def scalar_jet(slope: Any, value: Any, start: Any, order: int, sigma: str = "tanh") -> list[Any]:
+    r"""Return Taylor coefficients of :math:`\dot x = y(x)`, :math:`y = \sigma(\theta x)`.
 
     .. math::
 
         (k+1)\, x_{k+1} = y_k, \qquad
-        k\, y_k = \theta \sum_{j=1}^{k} j\, x_j\, (1 - y^2)_{k-j}.
+        k\, y_k = \theta \sum_{j=1}^{k} j\, x_j\, (1 - y^2)_{k-j}
 
-    The arithmetic is that of the arguments: floats, fractions or intervals.
+    for tanh, and :math:`y_k = \theta x_k` for a linear block. The arithmetic is
+    that of the arguments: floats, fractions or intervals.
 
     Parameters
     ----------
     slope : number
         :math:`\theta`.
     value : number
-        :math:`\tanh(\theta x_0)`.
+        :math:`\sigma(\theta x_0)`.
     start : number
         :math:`x_0`.
     order : int
         The highest order K.
+    sigma : {"tanh", "linear"}
+        The activation.
 
     Returns
     -------
@@ -73,9 +77,12 @@ def scalar_jet(slope: Any, value: Any, start: Any, order: int) -> list[Any]:
         autonomous field is :math:`\lambda`.
     """
     require_positive_int("order", order)
+    linear = require_choice("sigma", sigma, ("tanh", "linear")) == "linear"
     x, y, s = [start], [value], [1 - value * value]
     for k in range(order):
-        if k:
+        if k and linear:
+            y.append(slope * x[k])
+        elif k:
             y.append(sum(slope * j * x[j] * s[k - j] for j in range(1, k + 1)) / k)
             s.append(-sum(y[j] * y[k - j] for j in range(k + 1)))
         x.append(y[k] / (k + 1))

@@ -40,12 +40,13 @@ def adjoint_bound(problem: Problem, rho: Measure) -> AdjointBound:
 
     .. math::
 
-        \frac{\|p_\rho(\cdot, t_l)\|_\mu}{\sqrt{2E}}
+        \frac{\|p_\rho(\cdot, t_l)\|_\mu}{\|w_1\| \sqrt{2E}}
         \quad\text{and}\quad
         c\, M_{t_l}, \qquad M_t = \int_t^1 \rho(\Omega, s)\, ds,
 
     with c the largest operator norm of :math:`\nabla_x f` over the particles and the
-    states reached (lu2020, Lemma 1, repaired).
+    states reached (lu2020, Lemma 1, repaired). The loss E is that of the forward pass, so
+    that the ratio is 1 at depth 1 only if the adjoint starts from the residual.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def adjoint_bound(problem: Problem, rho: Measure) -> AdjointBound:
     Raises
     ------
     ValueError
-        If `rho` has no loss.
+        If `rho` has no loss, or the read-out vanishes.
     """
     passed = require_instance("problem", problem, Problem).backward(rho)
     trajectory = passed.trajectory
@@ -75,8 +76,11 @@ def adjoint_bound(problem: Problem, rho: Measure) -> AdjointBound:
     beyond = torch.cat([beyond, torch.zeros_like(beyond[..., :1])], -1)
     if not (passed.residual != 0).any(-1).all():
         raise ValueError("rho: has zero loss here; its adjoint vanishes and has no relative norm")
+    if not (problem.readout != 0).any():
+        raise ValueError("readout: vanishes, and the adjoint with it; pass another w_1")
     norm = (passed.adjoint.p.square().sum(-1) * problem.mass).sum(-1).sqrt()
-    return AdjointBound(norm / norm[..., -1:], c.unsqueeze(-1) * beyond)
+    scale = problem.readout.norm() * (2.0 * passed.loss).sqrt()
+    return AdjointBound(norm / scale.unsqueeze(-1), c.unsqueeze(-1) * beyond)
 
 
 def two_layer(problem: Problem, rho: Measure) -> TwoLayer:

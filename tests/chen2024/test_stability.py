@@ -6,7 +6,13 @@ from problems import DOUBLE, generator, randn
 
 from mflib.chen2024.network import ScaledResNet, initial_particles
 from mflib.chen2024.perturbation import displacement_norm, worst_direction
-from mflib.chen2024.stability import KAPPA, gram_modulus, gronwall_bounds, state_sensitivity
+from mflib.chen2024.stability import (
+    KAPPA,
+    gram_modulus,
+    gram_root_modulus,
+    gronwall_bounds,
+    state_sensitivity,
+)
 from mflib.gram import neuron_gram
 
 NET = ScaledResNet(3, "tanh", alpha=0.7, beta=2.0)
@@ -50,6 +56,58 @@ def test_the_gram_matrix_moves_less_than_its_modulus_allows():
         for v in (direction, -direction):
             change = (gram(omega + w * v) - gram(omega)).abs().amax((-1, -2))
             assert (change <= w * gram_modulus(omega, w)).all()
+
+
+def test_no_quadratic_form_moves_more_than_the_root_modulus_allows():
+    _, omega = particles(batch=(6,))
+    ones = torch.ones(6, 4, 1, dtype=DOUBLE)
+
+    def least(o):
+        return torch.linalg.eigvalsh(neuron_gram(NET.predictor, X, o, ones))[:, 0]
+
+    direction, _ = worst_direction(lambda o: -least(o)[:, None], omega)
+    start = least(omega).sqrt()
+    for w in (1e-4, 1e-3, 1e-2):
+        fall = start - least(omega + w * direction).clamp_min(0).sqrt()
+        assert (fall > 0).all()
+        assert (fall <= gram_root_modulus(omega, X, w)).all()
+
+
+def test_silent_neurons_attain_the_root_modulus_in_any_dimension():
+    # one point and w = b = 0: the form is 2 a^2, and a small a moves by W
+    point = torch.tensor([[0.6, 0.0, 0.8]], dtype=DOUBLE)
+    omega = torch.zeros(2, 5, dtype=DOUBLE)
+    omega[:, 0] = torch.tensor([1e-3, -1e-3])
+    for w in (2e-4, 7e-4):
+        assert float(gram_root_modulus(omega, point, w)) == pytest.approx(2**0.5 * w, rel=2e-3)
+    # two points at a right angle: the operator norm of the rows (x, 1) is sqrt 3, not 2
+    corner = torch.eye(3, dtype=DOUBLE)[:2]
+    assert float(gram_root_modulus(0 * omega, corner, 0.1)) == pytest.approx(3**0.5 * 0.1)
+
+
+def test_the_worst_weights_fill_a_mass_of_at_most_one():
+    point = torch.tensor([[1.0, 0.0, 0.0]], dtype=DOUBLE)
+    omega = torch.zeros(3, 4, 5, dtype=DOUBLE)
+    omega[..., 0] = torch.tensor([1.0, -3.0, 2.0, 0.5])
+    # kappa^2 |(x, 1)|^2 W^2 = .3 of the mass: all of the 9 and a fifth of the 4
+    w = (0.3 / (2 * KAPPA**2)) ** 0.5
+    psi = (9 + 0.2 * 4) / 4
+    assert gram_root_modulus(omega, point, w).tolist() == pytest.approx(
+        3 * [2**0.5 * (w + psi**0.5)]
+    )
+    # beyond a mass of 1 it is the whole second moment
+    everything = (9 + 4 + 1 + 0.25) / 4
+    distances = torch.tensor([2.0, 3.0, 4.0], dtype=DOUBLE)
+    found = gram_root_modulus(omega, point, distances)
+    assert found.tolist() == pytest.approx([2**0.5 * (v + everything**0.5) for v in (2, 3, 4)])
+
+
+def test_the_root_modulus_refuses_what_does_not_fit():
+    _, omega = particles()
+    with pytest.raises(ValueError, match="omega"):
+        gram_root_modulus(omega, X[:, :2], 0.1)
+    with pytest.raises(ValueError, match="w"):
+        gram_root_modulus(omega, X, -0.1)
 
 
 def test_sensitivity_equals_the_gradient_in_w2():

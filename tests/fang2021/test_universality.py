@@ -8,7 +8,7 @@ from fang2021.networks import generator, normal
 
 from mflib.activations import activation
 from mflib.fang2021.assumptions import modified, power, power_tail
-from mflib.fang2021.universality import Adversary, gaussian_points, parallel, value_range
+from mflib.fang2021.universality import adversary, gaussian_points, parallel, value_range
 
 
 def test_the_rule_integrates_moments_and_its_masses_sum_to_one():
@@ -36,7 +36,7 @@ def test_without_a_shift_the_constant_is_the_least_eigenvalue():
     x = normal(3, 2)
     points, mass = gaussian_points(2, 31)
     h = torch.tanh(x @ points / 2)
-    value, _ = Adversary.of(x, "tanh", 0.0, (points, mass)).least(generator(), 6)
+    value, _ = adversary(x, "tanh", 0.0, (points, mass)).least(generator(), 6)
     torch.testing.assert_close(
         torch.tensor(value, dtype=torch.float64), torch.linalg.eigvalsh((h * mass) @ h.mT)[0]
     )
@@ -44,7 +44,7 @@ def test_without_a_shift_the_constant_is_the_least_eigenvalue():
 
 def test_one_linear_input_has_the_tail_of_a_gaussian():
     x = torch.tensor([[0.6]], dtype=torch.float64)
-    value, _ = Adversary.of(x, "linear", 0.6, gaussian_points(1, 4001)).least(generator(), 2)
+    value, _ = adversary(x, "linear", 0.6, gaussian_points(1, 4001)).least(generator(), 2)
     tail = 2 * 0.36 * (math.erfc(1 / math.sqrt(2)) - math.exp(-0.5) / math.sqrt(2 * math.pi))
     assert abs(value / tail - 1) < 1e-5
 
@@ -52,9 +52,9 @@ def test_one_linear_input_has_the_tail_of_a_gaussian():
 def test_no_random_shift_beats_the_constant_and_the_response_reaches_it():
     x = 2 * normal(3, 2, seed=4)
     points, mass = gaussian_points(2, 31)
-    adversary = Adversary.of(x, "tanh", 0.3, (points, mass))
-    value, a = adversary.least(generator(), 8)
-    assert abs(torch.linalg.eigvalsh(adversary.gram(a))[0] / value - 1) < 1e-8
+    worst = adversary(x, "tanh", 0.3, (points, mass))
+    value, a = worst.least(generator(), 8)
+    assert abs(torch.linalg.eigvalsh(worst.gram(a))[0] / value - 1) < 1e-8
     for k in range(20):
         shift = 0.6 * torch.rand(3, len(mass), generator=generator(k), dtype=torch.float64) - 0.3
         h = torch.tanh(x @ points / 2 + shift)
@@ -62,25 +62,25 @@ def test_no_random_shift_beats_the_constant_and_the_response_reaches_it():
 
 
 def test_the_response_stays_within_the_shift():
-    adversary = Adversary.of(2 * normal(3, 2), "tanh", 0.3)
-    h = adversary.response(normal(3, seed=8))
-    assert (h >= adversary.low - 1e-15).all() and (h <= adversary.high + 1e-15).all()
+    worst = adversary(2 * normal(3, 2), "tanh", 0.3)
+    h = worst.response(normal(3, seed=8))
+    assert (h >= worst.low - 1e-15).all() and (h <= worst.high + 1e-15).all()
 
 
 def test_the_gradient_of_the_search_is_the_derivative():
-    adversary = Adversary.of(2 * normal(3, 2), "tanh", 0.2)
+    worst = adversary(2 * normal(3, 2), "tanh", 0.2)
     a = normal(3, seed=5).requires_grad_()
-    (slope,) = torch.autograd.grad(adversary.value(a / a.norm()), a)
-    value, hand = adversary._objective(a.detach().numpy())
+    (slope,) = torch.autograd.grad(worst.value(a / a.norm()), a)
+    value, hand = worst._objective(a.detach().numpy())
     torch.testing.assert_close(torch.as_tensor(hand), slope, rtol=1e-9, atol=1e-12)
 
 
 def test_polynomials_and_parallel_inputs_fail():
     five, fan = 2 * normal(5, 2), 2 * normal(2, 2)
     zero = torch.zeros(1, dtype=torch.float64)
-    assert Adversary.of(five, "quadratic", 0.0, turning=zero).least(generator(), 4)[0] < 1e-15
+    assert adversary(five, "quadratic", 0.0, turning=zero).least(generator(), 4)[0] < 1e-15
     twin = torch.cat([fan, -fan[:1]])
-    assert Adversary.of(twin, "tanh", 0.0).least(generator(), 4)[0] < 1e-15
+    assert adversary(twin, "tanh", 0.0).least(generator(), 4)[0] < 1e-15
     assert abs(parallel(twin) - 1) < 1e-14 and parallel(fan) < 1
 
 

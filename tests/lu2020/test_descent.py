@@ -97,3 +97,38 @@ def test_what_cannot_work_is_refused():
         descent_direction(TASK, RHO, 3, generator(), features=2)
     with pytest.raises(ValueError, match="width"):
         bump(L, 0.5, 0.0)
+
+
+def test_one_signed_output_weights_reach_only_what_their_cone_holds():
+    x, up = randn(6, 2), randn(6, seed=4).abs()
+    nothing = LayeredMeasure(torch.zeros(L, 1, BLOCK.k, dtype=DOUBLE))
+    pairings = []
+    for residual in (up, -up):
+        task = Problem(NeuronBlock(2, "sigmoid"), x, x[:, 0] - residual, steps=L)
+        direction = descent_direction(task, nothing, 10, generator(), 40, signed=False)
+        phi = L * torch.eye(L, dtype=DOUBLE)[10]
+        assert (direction.theta[:, :2] >= 0).all() and (direction.weights >= 0).all()
+        assert float(direction.weights.sum()) == pytest.approx(1.0)
+        pairings.append(float(pair_along(task, nothing, direction, phi) / task.loss(nothing)))
+    # a target of -residual < 0 is out of reach, one of +|residual| nearly within
+    assert pairings[0] == 0.0
+    assert -2.0 - 1e-9 <= pairings[1] < -1.0
+
+
+def test_one_signed_weights_agree_with_scipy_problem_by_problem():
+    from scipy.optimize import nnls
+
+    task = Problem(BLOCK, randn(2, 6, 2), randn(2, 6, seed=1), steps=L)
+    rho = gaussian_measure(L, 3, BLOCK.k, generator(2), batch=(2,))
+    direction = descent_direction(task, rho, 5, generator(), 30, signed=False)
+    passed = task.backward(rho)
+    target = BLOCK.field(passed.states[:, 5], rho.theta[:, 5], rho.weights[..., 5, :])
+    target = target - passed.costates[:, 5]
+    reached = BLOCK.field(passed.states[:, 5], direction.theta, direction.weights)
+    for k in (0, 1):
+        w, b = direction.theta[k, ::2, 2:4], direction.theta[k, ::2, 4]
+        hidden = torch.tanh(passed.states[k, 5] @ w.mT + b)
+        for column in (0, 1):
+            least = nnls(hidden.numpy(), target[k, :, column].numpy())[1]
+            gap = float((reached[k, :, column] - target[k, :, column]).norm())
+            assert gap == pytest.approx(least, rel=1e-8, abs=1e-12)

@@ -28,6 +28,14 @@ def test_the_scalar_jet_sums_to_the_exact_flow():
     assert sum(v * 0.5**k for k, v in enumerate(c)) == pytest.approx(exact, rel=1e-12)
 
 
+def test_the_scalar_jet_of_a_linear_block_is_the_exponential_series():
+    theta, start = Fraction(3, 2), Fraction(2, 7)
+    c = scalar_jet(theta, theta * start, start, 9, "linear")
+    assert c == [start * theta**k / math.factorial(k) for k in range(10)]
+    with pytest.raises(ValueError, match="sigma: expected one of 'tanh', 'linear'"):
+        scalar_jet(theta, theta * start, start, 9, "relu")
+
+
 def test_a_linear_network_has_binomial_orders():
     rho = LayeredMeasure(torch.full((20, 1, 1), 0.7, dtype=torch.float64))
     c = network_jet(MatrixBlock(1, "linear"), rho, torch.ones(1, 1).double(), 8)[:, 0, 0]

@@ -2,7 +2,9 @@ import pytest
 import torch
 from problems import DOUBLE, constant, generator, randn
 
+import mflib.problem
 from mflib.blocks import MatrixBlock
+from mflib.claims import Bound, Claim
 from mflib.lu2020.two_layer import adjoint_bound, at_loss, two_layer
 from mflib.measures import CurveMeasure, LayeredMeasure, mixture
 from mflib.problem import Problem
@@ -32,6 +34,43 @@ def test_the_norm_of_the_adjoint_weighs_inputs_by_their_mass():
     p = task.backward(rho).adjoint.p
     norm = (mass * p[0].square().sum(-1)).sum().sqrt()
     torch.testing.assert_close(ratio[0], norm / (2 * task.loss(rho)).sqrt())
+
+
+def test_the_ratio_does_not_depend_on_the_length_of_the_readout():
+    rho = gaussian_measure(6, 4, 9, generator())
+    w1 = randn(3, seed=5)
+    long = problem(readout=w1)
+    ratio, _ = adjoint_bound(long, rho)
+    assert float(ratio[-1]) == pytest.approx(1.0, abs=1e-14)
+    p = long.backward(rho).adjoint.p[0]
+    norm = p.square().sum(-1).mean().sqrt()
+    torch.testing.assert_close(ratio[0], norm / w1.norm() / (2 * long.loss(rho)).sqrt())
+    with pytest.raises(ValueError, match="readout: vanishes"):
+        adjoint_bound(problem(readout=torch.zeros(3, dtype=DOUBLE)), rho)
+
+
+@pytest.mark.parametrize("size", [0.1, 10.0])
+def test_an_adjoint_with_another_power_of_the_loss_breaks_the_bound(monkeypatch, size):
+    adjoint = mflib.problem.adjoint
+    x, y = randn(5, 7, 3), size * randn(5, 7, seed=1)
+    task = Problem(MatrixBlock(3, "tanh"), x, y, steps=32, method="rk4")
+    rho = wave_measure(3, 9, generator(), scale=0.3, batch=(5,), tilt=0.9)
+
+    def verdict():
+        claim = Claim("X-1", paper="lu2020", where="Lemma 1", kind="bound", statement="A bound.")
+        lower, upper = (claim.predict(Bound(name, 1e-7)) for name in ("lower", "upper"))
+        ratio, exponent = adjoint_bound(task, rho)
+        lower.measure(torch.exp(-exponent), ratio)
+        upper.measure(ratio, torch.exp(exponent))
+        return {lower.verdict, upper.verdict}
+
+    assert verdict() == {"verified"}
+    monkeypatch.setattr(  # E in place of sqrt(2E), input by input
+        mflib.problem,
+        "adjoint",
+        lambda block, path, p1: adjoint(block, path, p1 * p1.norm(dim=-1, keepdim=True) / 2),
+    )
+    assert "refuted" in verdict()
 
 
 @pytest.mark.parametrize("method", list(METHODS))

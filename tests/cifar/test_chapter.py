@@ -7,8 +7,8 @@ import re
 import matplotlib
 import numpy as np
 import pytest
+from cifar_runs import made
 from conftest import ROOT
-from test_cifar_records import made
 
 from mflib.cifar import recipe, records, table
 from mflib.cifar.recipe import PAPER
@@ -98,7 +98,7 @@ def test_three_pairs_are_shown_and_decide_nothing(tmp_path):
     scope, said = chapter(tmp_path)
     assert "Open on the smallest network" in said and "over 3 pairs" in said
     assert "16 pairs are planned" in said and "In 3 runs of Algorithm 1 no stamp" in said
-    assert small_and_sort(scope)[0].verdict == "inconclusive"
+    assert small_and_sort(scope)[0].verdict == "not run"
 
 
 def test_four_vanilla_runs_say_what_sixteen_pairs_can_see(tmp_path):
@@ -125,7 +125,7 @@ def test_the_sentence_and_the_claim_follow_all_records(tmp_path, shift, word, ve
     assert {c.verdict for c in scope["asked"].values()} == {verdict}
     planned = {row["net"]: row["planned"] for row in scope["answers"]["full"]}
     assert {c.verdict for net, c in scope["rows"].items() if planned[net] == 8} == {verdict}
-    assert {c.verdict for net, c in scope["rows"].items() if planned[net] == 3} == {"inconclusive"}
+    assert {c.verdict for net, c in scope["rows"].items() if planned[net] == 3} == {"not run"}
     assert "8 of 8 run" in said and "| small-n3 | flow |" in said
     assert "the sort had nothing to do" in said
     small, sort = small_and_sort(scope)
