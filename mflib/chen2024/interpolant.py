@@ -29,6 +29,7 @@ from ..arguments import (
     require_masses,
     require_number,
     require_positive_int,
+    require_symmetric,
     require_tensor,
 )
 from ..rademacher import ball_supremum, random_signs
@@ -39,6 +40,7 @@ __all__ = [
     "gaussian_mixture_kl",
     "interpolation_trial",
     "least_kl_interpolant",
+    "limit_trial",
     "relative_entropy",
 ]
 
@@ -270,6 +272,16 @@ class Trial(NamedTuple):
     capped: Tensor
 
 
+def _largest(sizes: list[int], points: int) -> int:
+    """Return the largest sample size, if it leaves a point to test."""
+    for n in require_instance("sizes", sizes, list):
+        require_positive_int("sizes", n)
+    last = max(sizes, default=points)
+    if last >= points:
+        raise ValueError(f"sizes: {last} of {points} points leave none to test")
+    return last
+
+
 def interpolation_trial(
     features: Tensor,
     y: Tensor,
@@ -315,11 +327,7 @@ def interpolation_trial(
     for name, value, ndim in (("features", features, 2), ("y", y, 1)):
         if value.ndim != ndim:
             raise ValueError(f"{name}: expected no batch, got shape {tuple(value.shape)}")
-    for n in require_instance("sizes", sizes, list):
-        require_positive_int("sizes", n)
-    last = max(sizes, default=len(features))
-    if last >= len(features):
-        raise ValueError(f"sizes: {last} of {len(features)} points leave none to test")
+    last = _largest(sizes, len(features))
     rows = []
     for n in sizes:
         fit = least_kl_interpolant(features[:n], y[:n], beta)
@@ -328,4 +336,72 @@ def interpolation_trial(
         complexity = beta * ball_supremum(noise.square(), radius).dual.mean()
         capped = (miss / cap).clamp(max=1.0).mean()
         rows.append((miss.mean(), complexity, fit.kl / radius, capped))
+    return Trial(*map(torch.stack, zip(*rows, strict=True)))
+
+
+def limit_trial(
+    kernel: Tensor,
+    y: Tensor,
+    sizes: list[int],
+    radius: float,
+    generator: torch.Generator,
+    cap: float = 1.0,
+    draws: int = 64,
+) -> Trial:
+    r"""Return :func:`interpolation_trial` for :math:`\beta\to\infty` at fixed :math:`\beta^2 r`.
+
+    .. math::
+
+        f = K_\ast K^{-1} y, \qquad \beta^2 KL = \tfrac12\, y^\top K^{-1} y, \qquad
+        R_n = E_\epsilon\,\tfrac1n \sqrt{2\beta^2 r\;\epsilon^\top K\epsilon},
+
+    with the kernel :math:`K = K_0` and no particles.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        K on all points, shape (points, points); those after the largest n are test points.
+    y : Tensor
+        Labels, shape (points,).
+    sizes : list of int
+        The sample sizes n.
+    radius : float
+        :math:`\beta^2 r`.
+    generator : torch.Generator
+        For the signs.
+    cap : float
+        The level :math:`\gamma` of the capped loss.
+    draws : int
+        Sign vectors.
+
+    Returns
+    -------
+    Trial
+        A value for every size.
+
+    Raises
+    ------
+    ValueError
+        If no test point is left, a number is not positive or the kernel is singular.
+    """
+    require_number("cap", cap, above=0)
+    require_number("radius", radius, above=0)
+    if require_symmetric("kernel", kernel).ndim != 2:
+        raise ValueError(f"kernel: expected no batch, got shape {tuple(kernel.shape)}")
+    if require_tensor("y", y, 1, last=len(kernel)).ndim != 1:
+        raise ValueError(f"y: expected no batch, got shape {tuple(y.shape)}")
+    last = _largest(sizes, len(kernel))
+    rows = []
+    for n in sizes:
+        k = kernel[:n, :n]
+        root, info = torch.linalg.cholesky_ex(k)
+        if info:
+            raise ValueError("kernel: is singular to rounding; drop repeated or close inputs")
+        c = torch.cholesky_solve(y[:n, None], root)[:, 0]
+        miss = (kernel[last:, :n] @ c - y[last:]).abs()
+        # epsilon' K epsilon is the squared length of root' epsilon
+        width = (random_signs(n, draws, generator) @ root).norm(dim=-1).mean()
+        complexity = math.sqrt(2 * radius) * width / n
+        capped = (miss / cap).clamp(max=1.0).mean()
+        rows.append((miss.mean(), complexity, 0.5 * (c @ y[:n]) / radius, capped))
     return Trial(*map(torch.stack, zip(*rows, strict=True)))

@@ -29,6 +29,7 @@ from torch import Tensor
 from ..arguments import (
     require_alike,
     require_callable,
+    require_instance,
     require_number,
     require_positive_int,
     require_symmetric,
@@ -36,12 +37,14 @@ from ..arguments import (
 )
 from ..rademacher import random_signs
 from .interpolant import least_kl_interpolant
+from .sphere_kernel import Spectrum
 
 __all__ = [
     "Enclosure",
     "KernelBall",
     "LocalTrial",
     "fixed_point",
+    "hidden_member",
     "kl_supremum",
     "local_trial",
     "spectral_formula",
@@ -106,15 +109,31 @@ class KernelBall:
             raise ValueError("y: lies outside the ellipsoid; raise size")
         t = torch.logspace(-3, 13, nodes, dtype=kernel.dtype)
         self.t = torch.cat([torch.zeros(1, dtype=t.dtype), t])[:, None]
+        self.eigenvalues, self.size = k / n, size
         inverse = 1.0 / (1.0 + self.t * k / n)
         self.a = 0.5 * inverse @ (k * s**2 / n**2).T
         self.c = inverse @ (s * c / n).T
         self.b = 0.5 * (size - self.t * (inverse @ (c**2 / n))[:, None])
 
-    def supremum(self, square: float) -> Tensor:
-        r"""Return the supremum for :math:`e^2` = `square`, shape (draws,)."""
+    def supremum(self, square: float, centred: bool = False) -> Tensor:
+        r"""Return the supremum for :math:`e^2` = `square`, shape (draws,); centred: at y = 0."""
+        if centred:
+            b = 0.5 * (self.size + self.t * square)
+            return (2.0 * (self.a * b).sqrt()).amin(0)
         b = (self.b + 0.5 * self.t * square).clamp_min(0.0)
         return (2.0 * (self.a * b).sqrt() - self.c).amin(0)
+
+    def formula(self, square: float) -> float:
+        r"""Return :func:`spectral_formula` with the sample's own spectrum.
+
+        With :math:`\hat\lambda_j` the eigenvalues of K/n it bounds the mean of
+        :meth:`supremum` for the centred ball: on the cut ellipsoid
+        :math:`\sum_j \hat f_j^2/\min(ne^2, n\rho^2\hat\lambda_j) \le 2`; then
+        Cauchy-Schwarz with the signs, and Jensen.
+        """
+        return spectral_formula(
+            len(self.eigenvalues), square, self.size, self.eigenvalues.numpy(), np.ones(1)
+        )
 
 
 def fixed_point(complexity: Callable[[float], float]) -> float:
@@ -188,7 +207,7 @@ def spectral_formula(
         \Big(\frac2n \sum_j \min(e^2,\, \rho^2 \lambda_j)\Big)^{1/2},
 
     two-sided up to constants, for :math:`e^2` = `square`, :math:`\rho^2` = `size` and
-    population eigenvalues with multiplicity.
+    eigenvalues with multiplicity, of the population or of the sample.
     """
     require_positive_int("n", n)
     require_number("square", square, least=0)
@@ -256,13 +275,58 @@ def worst_interpolant(kernel: Tensor, cross: Tensor, test: Tensor, y: Tensor, si
     return float(width) * max(left, 0.0)
 
 
+def hidden_member(spectrum: Spectrum, x: Tensor, test: Tensor, fresh: Tensor) -> Tensor:
+    r"""Return the worst member of the unit ball of :math:`K_0` that vanishes on a sample.
+
+    .. math::
+
+        g(z) = \frac{\big(K(z, x^\ast) - K(z, x) K^{-1} K(x, x^\ast)\big)\,v}{\sqrt\lambda},
+
+    with :math:`\lambda`, v the top eigenvalue and eigenvector of the same expression on the
+    points :math:`x^\ast`: no member that vanishes on x has a larger mean square there.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        The kernel.
+    x, test, fresh : Tensor
+        Unit vectors: the sample (n, d), the points that choose g (m, d), and those at
+        which it is returned (k, d).
+
+    Returns
+    -------
+    Tensor
+        Shape (k,).
+
+    Raises
+    ------
+    ValueError
+        If a point is no unit vector, or the sample repeats one.
+    """
+    require_instance("spectrum", spectrum, Spectrum)
+    for name, points in (("x", x), ("test", test), ("fresh", fresh)):
+        _matrix(name, require_tensor(name, points, 2, last=x.shape[-1]))
+    solved, info = torch.linalg.solve_ex(spectrum.kernel(x), spectrum.kernel(x, test))
+    if info:
+        raise ValueError("x: holds a point twice, the kernel is singular; keep distinct ones")
+
+    def rest(at: Tensor) -> Tensor:
+        return spectrum.kernel(at, test) - spectrum.kernel(at, x) @ solved
+
+    here = rest(test)
+    values, vectors = torch.linalg.eigh(0.5 * (here + here.mT))
+    return rest(fresh) @ vectors[:, -1] / values[-1].sqrt()
+
+
 class LocalTrial(NamedTuple):
     r"""Complexities and errors of :func:`local_trial`, each of shape (sizes,).
 
     Attributes
     ----------
-    local : Tensor
-        Fixed point of the local complexity.
+    local, centred : Tensor
+        Fixed point of the local complexity of the ball around the labels, and around 0.
+    formula : Tensor
+        Fixed point of the formula with the sample's eigenvalues.
     whole : Tensor
         Complexity without localisation.
     worst : Tensor
@@ -273,6 +337,8 @@ class LocalTrial(NamedTuple):
     """
 
     local: Tensor
+    centred: Tensor
+    formula: Tensor
     whole: Tensor
     worst: Tensor
     error: Tensor
@@ -330,10 +396,12 @@ def local_trial(
         k, cross, y = kernel[:n, :n], kernel[-test:, :n], labels[:, :n]
         ball = KernelBall(k, y[0], size, random_signs(n, draws, generator))
         local = fixed_point(lambda e, ball=ball: float(ball.supremum(e).mean()))
+        centred = fixed_point(lambda e, ball=ball: float(ball.supremum(e, True).mean()))
         whole = float(ball.supremum(1e6).mean())
         worst = worst_interpolant(k, cross, kernel[-test:, -test:], y[0], size)
         miss = cross @ torch.linalg.solve(k, y.mT) - labels[:, -test:].mT
-        rows.append([local, whole, worst, *miss.square().mean(0).tolist()])
+        complexities = [local, centred, fixed_point(ball.formula), whole, worst]
+        rows.append(complexities + miss.square().mean(0).tolist())
     return LocalTrial(*torch.tensor(rows, dtype=kernel.dtype).unbind(-1))
 
 

@@ -272,6 +272,47 @@ class Spectrum:
         flow = (c * (k2 @ c[..., None])[..., 0]).sum(-1)
         return Radii(0.5 * flow, 0.5 * (y * least).sum(-1))
 
+    def felt_degree(self, x: Tensor, power: int = 2) -> Tensor:
+        r"""Return the largest degree that the data feel, the top eigenvalue of :math:`(K_p, K_1)`.
+
+        .. math::
+
+            \chi = \max_c \frac{c^\top K_2\, c}{c^\top K_1\, c},
+
+        a weighted mean of the numbers 1 + r. If the activation is odd, none is below 2,
+        so that :math:`K_1 \succeq 2 K_0` and, for the radii of :meth:`radii`,
+
+        .. math::
+
+            \tfrac12\, y^\top K_1^{-1}K_2K_1^{-1}\,y \le \tfrac\chi2\, y^\top K_1^{-1} y
+            \le \tfrac\chi4\, y^\top K_0^{-1} y .
+
+        Parameters
+        ----------
+        x : Tensor
+            Distinct unit vectors, shape (..., n, d).
+        power : int
+            p; 2 is the generator, 1 gives :math:`\chi = 1`.
+
+        Returns
+        -------
+        Tensor
+            Shape (...).
+
+        Raises
+        ------
+        ValueError
+            If an input is no unit vector, or :math:`K_1` is singular to rounding.
+        """
+        gram = self.kernel(x, power=1)
+        root, info = torch.linalg.cholesky_ex(gram)
+        pivots = root.diagonal(dim1=-2, dim2=-1).square()
+        if info.any() or (pivots < 1e-14 * gram.diagonal(dim1=-2, dim2=-1)).any():
+            raise ValueError("x: K_1 is singular to rounding; take fewer or more distant points")
+        half = torch.linalg.solve_triangular(root, self.kernel(x, power=power), upper=False)
+        whole = torch.linalg.solve_triangular(root, half.mT, upper=False)
+        return torch.linalg.eigvalsh(0.5 * (whole + whole.mT))[..., -1]
+
     def sphere(self, d: int, degrees: int = 40) -> tuple[np.ndarray, np.ndarray]:
         r"""Return the eigenvalues of :math:`K_0` for the uniform law on the sphere.
 

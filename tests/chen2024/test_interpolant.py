@@ -11,6 +11,7 @@ from mflib.chen2024.interpolant import (
     gaussian_mixture_kl,
     interpolation_trial,
     least_kl_interpolant,
+    limit_trial,
     relative_entropy,
 )
 from mflib.chen2024.sign_teacher import SignTeacher
@@ -51,6 +52,36 @@ def test_no_other_interpolating_measure_has_less_divergence():
     for value in (-0.5, 0.0, 0.5):
         other = least_kl_interpolant(more, torch.cat([y, y.new_tensor([value])]), 2.0)
         assert other.kl >= fit.kl
+
+
+def test_the_trial_in_the_limit_is_the_trial_at_a_large_scale():
+    x = sphere(30, 4)
+    phi, y = features(x, 300), randn(30, seed=5)
+    kernel, beta = phi @ phi.T / 300, 1e5
+    finite = interpolation_trial(phi, y, [6, 12], beta, 3.0 / beta**2, generator(), 0.3, draws=9)
+    limit = limit_trial(kernel, y, [6, 12], 3.0, generator(), 0.3, draws=9)
+    for one, other in zip(finite, limit, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=0)
+    again = limit_trial(kernel, y, [6, 12], 3.0, generator(1), 0.3, draws=9)
+    assert (again.complexity != limit.complexity).all()
+    assert torch.equal(again.error, limit.error)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"sizes": [9]}, "sizes"),
+        ({"radius": 0.0}, "radius"),
+        ({"cap": -1.0}, "cap"),
+        ({"y": randn(8)}, "y"),
+        ({"kernel": torch.ones(9, 9).double()}, "kernel"),
+        ({"kernel": torch.eye(9).double().expand(2, 9, 9)}, "kernel"),
+    ],
+)
+def test_impossible_arguments_of_the_limit_are_named(change, name):
+    given = {"kernel": torch.eye(9).double(), "y": randn(9), "sizes": [4], "radius": 1.0}
+    with pytest.raises(ValueError, match=f"^{name}: "):
+        limit_trial(**(given | change), generator=generator())
 
 
 def test_a_trial_reports_what_its_parts_compute():

@@ -11,6 +11,7 @@ from scipy import optimize
 from mflib.chen2024.local_rademacher import (
     KernelBall,
     fixed_point,
+    hidden_member,
     kl_supremum,
     local_trial,
     spectral_formula,
@@ -89,6 +90,36 @@ def test_the_kernel_ball_equals_a_generic_solver():
         assert float(ball.supremum(square)) == pytest.approx(-found.fun, rel=1e-5)
 
 
+def test_the_formula_of_the_sample_bounds_the_centred_ball():
+    # over all signs, not a sample of them, since the bound is on the mean
+    for seed, d in enumerate((3, 6, 20)):
+        kernel = SPECTRUM.kernel(sphere(8, d, seed))
+        bits = (torch.arange(256)[:, None] >> torch.arange(8)) & 1
+        ball = KernelBall(kernel, 0.1 * kernel[0], 3.0, 1.0 - 2.0 * bits.double(), nodes=2000)
+        for square in (1e-4, 1e-2, 0.3, 10.0):
+            mean = float(ball.supremum(square, centred=True).mean())
+            assert 0.5 * ball.formula(square) <= mean <= ball.formula(square)
+        # another centre, another ball
+        assert not torch.allclose(ball.supremum(10.0, centred=True), ball.supremum(10.0), 1e-6, 0)
+
+
+def test_the_hidden_member_vanishes_on_the_sample_and_is_the_worst_that_does():
+    x, test, fresh = sphere(8, 4), sphere(30, 4, seed=1), sphere(5, 4, seed=2)
+    here = hidden_member(SPECTRUM, x, test, torch.cat([x, test]))
+    torch.testing.assert_close(here[:8], torch.zeros(8).double(), rtol=0, atol=1e-9)
+    kernel, cross, far = (SPECTRUM.kernel(*pair) for pair in ((x,), (test, x), (test,)))
+    zero = torch.zeros(8, dtype=torch.float64)
+    worst = worst_interpolant(kernel, cross, far, zero, 1.0)
+    assert float(here[8:].square().mean()) == pytest.approx(worst, rel=1e-9)
+    # it lies in the span of its points, has norm 1 there, and no larger one elsewhere
+    norm = here @ torch.linalg.solve(SPECTRUM.kernel(torch.cat([x, test])), here)
+    assert float(norm) == pytest.approx(1.0, rel=1e-6)
+    values, span = hidden_member(SPECTRUM, x, test, fresh), SPECTRUM.kernel(fresh)
+    assert 0 < float(values @ torch.linalg.solve(span, values)) < 1
+    other = hidden_member(SPECTRUM, x, fresh, fresh)
+    assert (other.abs() - values.abs()).abs().max() > 1e-3
+
+
 def test_no_interpolant_of_the_ball_is_worse_than_the_worst():
     x, test = sphere(8, 3), sphere(40, 3, seed=1)
     kernel, cross = SPECTRUM.kernel(x), SPECTRUM.kernel(test, x)
@@ -125,6 +156,13 @@ def test_a_trial_reports_what_its_parts_compute():
     assert float(found.local) == pytest.approx(float(ball.supremum(float(found.local)).mean()))
     worst = worst_interpolant(k, cross, kernel[18:, 18:], labels[0, :9], 2.0)
     assert float(found.worst) == pytest.approx(worst)
+    zero = KernelBall(k, 0 * labels[0, :9], 2.0, signs, nodes=4000)
+    centre = float(found.centred)
+    assert float(zero.supremum(centre).mean()) == pytest.approx(centre, rel=1e-3)
+    values = np.linalg.eigvalsh(k.numpy() / 9)
+    assert spectral_formula(9, float(found.formula), 2.0, values, np.ones(1)) == pytest.approx(
+        float(found.formula)
+    )
     for seen, y in ((found.error, labels[0]), (found.other, noise)):
         miss = cross @ torch.linalg.solve(k, y[:9]) - y[18:]
         torch.testing.assert_close(seen[0], miss.square().mean())
@@ -138,6 +176,8 @@ def test_a_trial_reports_what_its_parts_compute():
         lambda: KernelBall(torch.eye(3).double(), randn(2), 9.0, randn(2, 3)),
         lambda: worst_interpolant(torch.eye(3).double(), randn(2, 4), randn(2, 2), randn(3), 1.0),
         lambda: local_trial(torch.eye(5).double(), randn(2, 5), [4], 2, 9.0, generator()),
+        lambda: hidden_member(SPECTRUM, sphere(4, 3), sphere(4, 2), sphere(4, 3)),
+        lambda: hidden_member(SPECTRUM, torch.ones(2, 1).double(), randn(3, 1), randn(3, 1)),
         lambda: kl_supremum(randn(9), randn(3), 1.0, 1.0, 1.0, randn(3)),
         lambda: kl_supremum(randn(3, 9), randn(3), 1.0, 1.0, 1.0, randn(3, 1)),
         lambda: kl_supremum(randn(3, 9), randn(3), 1.0, 0.0, 1.0, randn(3)),

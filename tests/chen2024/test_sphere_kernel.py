@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import scipy.linalg
 import torch
 from problems import randn
 
@@ -63,6 +64,23 @@ def test_radii_are_those_of_the_linear_flow_and_ordered():
     assert float(one[0]) == pytest.approx(0.5 * float(y[0]) ** 2 * k[2] / k[1] ** 2)
 
 
+def test_the_felt_degree_is_the_largest_ratio_of_the_two_forms():
+    x = torch.stack([sphere(12, 4), sphere(12, 4, seed=7)])
+    chi = SPECTRUM.felt_degree(x)
+    k1, k2 = (SPECTRUM.kernel(x, power=p).numpy() for p in (1, 2))
+    for found, one, two in zip(chi, k1, k2, strict=True):
+        assert float(found) == pytest.approx(scipy.linalg.eigh(two, one)[0][-1], rel=1e-9)
+    torch.testing.assert_close(SPECTRUM.felt_degree(x, power=1), torch.ones(2).double())
+    # one point: the mean degree; and the chain of bounds for labels of any kind
+    alone = [float(SPECTRUM.kernel(x[0, :1], power=p)) for p in (1, 2)]
+    assert float(SPECTRUM.felt_degree(x[0, :1])) == pytest.approx(alone[1] / alone[0])
+    flow, least = SPECTRUM.radii(x, randn(2, 12, seed=3))
+    assert (flow <= chi / 2 * least).all()
+    # K_1 >= 2 K_0 for an odd activation
+    kernels = [SPECTRUM.kernel(x, power=p) for p in (0, 1)]
+    assert torch.linalg.eigvalsh(kernels[1] - 2 * kernels[0]).min() > -1e-12
+
+
 @pytest.mark.parametrize("d", [3, 5, 10])
 def test_eigenvalues_on_the_sphere_add_up_to_the_diagonal(d):
     eigenvalues, many = SPECTRUM.sphere(d)
@@ -76,6 +94,7 @@ def test_eigenvalues_on_the_sphere_add_up_to_the_diagonal(d):
         lambda: SPECTRUM.kernel(2 * sphere(3, 3)),
         lambda: SPECTRUM.sphere(2),
         lambda: SPECTRUM.radii(sphere(3, 3), randn(4)),
+        lambda: SPECTRUM.felt_degree(torch.ones(2, 1).double()),
         lambda: SPECTRUM.kernel(sphere(3, 3), power=-1),
         lambda: SPECTRUM.radii(sphere(1, 3).expand(2, 3), randn(2)),
         lambda: Spectrum("relu"),
