@@ -18,8 +18,9 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from ..arguments import require_alike, require_positive_int, require_symmetric, require_tensor
+from ..rademacher import random_signs
 
-__all__ = ["MarginClassifier", "least_norm_margin"]
+__all__ = ["MarginClassifier", "MarginTrial", "least_norm_margin", "margin_trial"]
 
 
 class MarginClassifier(NamedTuple):
@@ -92,3 +93,86 @@ def least_norm_margin(kernel: Tensor, y: Tensor, iterations: int = 2000) -> Marg
         raise ValueError("iterations: no margin was reached, the labels do not separate; raise it")
     a = found.x / margin
     return MarginClassifier(y * torch.as_tensor(a), float(a @ q @ a), -float(found.fun))
+
+
+class MarginTrial(NamedTuple):
+    r"""Norms and losses of :func:`margin_trial`, each of shape ().
+
+    Attributes
+    ----------
+    margin, interpolant : Tensor
+        Squared norms of the margin classifier and of the interpolant of the labels.
+    loss, other : Tensor
+        Mean ramp loss :math:`\min\{1, (1-yf)_+\}` on the test points: of the margin
+        classifier, and of the interpolant of the other labels.
+    width : Tensor
+        :math:`E_\epsilon \frac1n\sqrt{\epsilon^\top K \epsilon}`, the complexity of the unit ball.
+    gap : Tensor
+        Primal over dual of the margin problem, minus 1.
+    """
+
+    margin: Tensor
+    interpolant: Tensor
+    loss: Tensor
+    other: Tensor
+    width: Tensor
+    gap: Tensor
+
+
+def margin_trial(
+    kernel: Tensor,
+    y: Tensor,
+    other: Tensor,
+    n: int,
+    generator: torch.Generator,
+    draws: int = 64,
+) -> MarginTrial:
+    r"""Classify from the first n points and test on the last points, at least a quarter of all.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        K on all points, shape (points, points).
+    y, other : Tensor
+        Labels :math:`\pm1`, shape (points,).
+    n : int
+        The sample size, at most three quarters of the points.
+    generator : torch.Generator
+        For the signs of the complexity.
+    draws : int
+        Sign vectors.
+
+    Returns
+    -------
+    MarginTrial
+
+    Raises
+    ------
+    ValueError
+        If n is too large, a label is no sign or the kernel is singular.
+    """
+    require_symmetric("kernel", kernel)
+    for name, labels in (("y", y), ("other", other)):
+        if (require_tensor(name, labels, 1, last=len(kernel)).abs() != 1).any():
+            raise ValueError(f"{name}: expected labels +1 and -1")
+    test = len(kernel) - len(kernel) // 4
+    if require_positive_int("n", n) > test:
+        raise ValueError(f"n: {n} of {len(kernel)} points, at most {test} leave a quarter to test")
+    found = least_norm_margin(kernel[:n, :n], y[:n])
+    root, info = torch.linalg.cholesky_ex(kernel[:n, :n])
+    if info:
+        raise ValueError("kernel: is singular to rounding; drop repeated or close inputs")
+    fit = torch.cholesky_solve(torch.stack([y[:n], other[:n]], 1), root)
+    far = kernel[test:, :n]
+
+    def ramp(c: Tensor, labels: Tensor) -> Tensor:
+        return (1 - labels[test:] * (far @ c)).clamp(0, 1).mean()
+
+    return MarginTrial(
+        torch.tensor(found.square, dtype=kernel.dtype),
+        y[:n] @ fit[:, 0],
+        ramp(found.coefficients, y),
+        ramp(fit[:, 1], other),
+        (random_signs(n, draws, generator) @ root).norm(dim=-1).mean() / n,
+        torch.tensor(found.square / found.dual - 1, dtype=kernel.dtype),
+    )
