@@ -34,15 +34,21 @@ from mflib.chen2024.sphere_kernel import Spectrum
 from mflib.chen2024.training import Particles, TrainingFlow
 from mflib.lu2020 import descent, sorted_network, wasserstein_flow
 from mflib.lu2020.algorithm_one import RULES
+from mflib.lu2020.dormant import LINEAR
 from mflib.measures import LayeredMeasure
 from mflib.ode import flow
 from mflib.problem import Problem
 from mflib.sampling import gaussian_measure, wave_measure
+from mflib.teacher_student.clusters import cluster_blocks
+from mflib.teacher_student.finite_volume import FiniteVolume
+from mflib.teacher_student.resnets import Ensemble, WideResNet
+from mflib.teacher_student.ridge import RidgeBlock
+from mflib.teacher_student.two_layer import TwoLayer
 
 #: Mutants of one parameter.
 TRIES = int(os.environ.get("FUZZ", "5"))
 SIZES = dict(
-    n=3, d=2, d1=2, N=4, M=4, L=3, P=3, A=4, B=4, K=4, S=1, T=5, R=4, m=3, k=5, c=1, draws=2
+    n=3, d=2, d1=2, N=4, M=4, L=3, P=3, A=4, B=4, K=4, S=1, T=5, R=4, m=3, k=5, c=1, draws=2, J=2
 )
 #: Not mathematics, or the checks themselves. A Block's methods are kernels behind the door.
 OUTSIDE = ("claims", "book", "cifar", "__main__", "arguments", "provenance")
@@ -131,6 +137,11 @@ class Zoo:
             randn(L, k, seed=4), tau, torch.full((L,), 1 / L, dtype=torch.float64)
         )
         self.trajectory = flow(self.block, self.rho, randn(3, 2), L)
+        # half the problems have one-dimensional particles
+        self.ridge = RidgeBlock(1 + which // 2 % 2, "tanh", which % 5 == 4)
+        d = self.ridge.d
+        self.two_layer = TwoLayer(self.ridge, randn(3, d), randn(3, seed=1))
+        self.line = TwoLayer(RidgeBlock(1), randn(3, 1), randn(3, seed=1))
 
     def of_type(self, annotation: str, name: str):
         """Return a good value by the annotation, or raise KeyError."""
@@ -159,6 +170,15 @@ class Zoo:
             "Sequence[Pass]": lambda: (
                 [ScaledResNet(2).backward(self.trained.theta, self.trained.omega, *self.data)] * 4
             ),
+            "RidgeBlock": lambda: self.ridge,
+            "TwoLayer": lambda: self.two_layer,
+            "FiniteVolume": lambda: FiniteVolume(self.line, -1.0, 1.0, 4),
+            "WideResNet": lambda: WideResNet(MatrixBlock(2), randn(3, 2), randn(3, 2, seed=1)),
+            "Ensemble": lambda: Ensemble(MatrixBlock(2), randn(3, 2), randn(3, 2, seed=1)),
+            "IntervalActivation": lambda: LINEAR,
+            "Sequence[float]": lambda: [1.0, 2.0],
+            "Sequence[Sequence[float]]": lambda: [[1.4, 0.3], [0.2, 1.1]],
+            "tuple[float, float]": lambda: (0.0, 0.5),
             "State": lambda: self.particles,
             "SortedNetwork": lambda: self.network,
             "Trajectory": lambda: self.trajectory,
@@ -192,9 +212,11 @@ class Zoo:
 
 
 def shapes_said(function) -> dict[str, list[str]]:
-    """Return the shapes that a docstring's Parameters give to each name."""
+    """Return the shapes that a docstring's Parameters, or a class's Notes, give to each name."""
     said: dict[str, list[str]] = {}
     text = inspect.getdoc(function) or ""
+    for name, shape in re.findall(r"`(\w+)`\s(?:of shape\s)?\(\.\.\., ([\w, ]+)\)", text):
+        said[name] = [shape]
     head, _, rest = text.partition("Parameters\n----------\n")
     block = re.split(r"\n\w+\n-{3,}\n", rest)[0]
     for entry in re.split(r"\n(?=\S)", block):
@@ -248,7 +270,14 @@ def good(name, parameter, zoo, said, rng):
     if note == "np.ndarray":
         return np.array([1.0, 0.5, 0.25])
     if name in ("velocity", "f", "df", "d2f", "function"):
-        return zoo.flow.velocity if name == "velocity" else torch.tanh
+        if name == "velocity" and zoo.room != "teacher_student":
+            return zoo.flow.velocity
+        return torch.tanh
+    if name == "density":  # uniform on (0, 1/2)
+        return lambda at: torch.full_like(at, 2.0).unsqueeze(0)
+    if name == "blocks":
+        plane = TwoLayer(RidgeBlock(2), randn(3, 2), randn(3, seed=1))
+        return cluster_blocks(plane, randn(2, 2, seed=2))
     if name == "state":
         return zoo.particles
     if name == "first" and note == "Any":
@@ -402,6 +431,8 @@ def trial(full: str, thing) -> list[str]:
             except KeyError:
                 return [f"{full}: the zoo has no {owner.__name__}"]
             call, names = getattr(instance, method), {f.name for f in dataclasses.fields(owner)}
+            if isinstance(getattr(instance, "block", None), Block):
+                zoo.sizes["k"] = instance.block.k
         else:
             call, names = thing, set()
         parameters = {
@@ -409,7 +440,7 @@ def trial(full: str, thing) -> list[str]:
             for name, p in inspect.signature(call).parameters.items()
             if p.kind is not p.VAR_KEYWORD and name != "self"
         }
-        said = shapes_said(call)
+        said = (shapes_said(owner) if isinstance(thing, tuple) else {}) | shapes_said(call)
         names = names | set(parameters)
         arguments = {n: good(n, p, zoo, said, rng) for n, p in parameters.items()}
         for value in arguments.values():  # a part of an argument may be named too

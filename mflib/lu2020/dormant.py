@@ -14,11 +14,12 @@ enclosure: sums of floats are rounded outward, and what is exactly zero stays so
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mpmath import iv
+
+from ..arguments import require_instance, require_number, require_positive_int
 
 __all__ = ["LINEAR", "SHIFTED_SIGMOID", "DormantGap", "IntervalActivation", "dormant_gap"]
 
@@ -149,12 +150,23 @@ def dormant_gap(
     >>> bool(asleep.gap == 0 and asleep.loss > 0)
     True
     """
-    if not x or not all(math.isfinite(v) and v > 0 for v in x):
-        raise ValueError(f"x: expected positive inputs, got {list(x)}")
-    if not (math.isfinite(radius) and radius > 0):
-        raise ValueError(f"radius: expected a positive number, got {radius!r}")
-    if isinstance(layers, bool) or not isinstance(layers, int) or layers < 1:
-        raise ValueError(f"layers: expected a positive integer, got {layers!r}")
+    require_instance("sigma", sigma, IntervalActivation)
+    if not isinstance(x, (tuple, list)):
+        raise TypeError(f"x: expected a list of positive inputs, got {x!r}")
+    if not x:
+        raise ValueError("x: is empty; pass at least one input")
+    for v in x:
+        require_number("x", v, above=0)
+    if not isinstance(teacher, (tuple, list)) or len(teacher) != 2:
+        raise TypeError(f"teacher: expected two rows, got {teacher!r}")
+    for row in teacher:
+        if not isinstance(row, (tuple, list)) or len(row) != 2:
+            raise TypeError(f"teacher: expected rows of two numbers, got {row!r}")
+        for v in row:
+            require_number("teacher", v)
+    require_number("radius", radius, above=0)
+    require_number("awake", awake)
+    require_positive_int("layers", layers)
     R, zero = iv.mpf(radius), iv.mpf(0)
     student = ((R, zero), (iv.mpf(awake), zero))
     target = [[iv.mpf(v) for v in row] for row in teacher]

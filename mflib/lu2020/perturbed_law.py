@@ -13,11 +13,17 @@ The first takes away at depth t what the law has at depth :math:`t_\ast`.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from torch import Tensor
 
+from ..arguments import (
+    require_alike,
+    require_instance,
+    require_int,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..measures import LayeredMeasure
 from ..problem import Problem
 from .descent import Direction
@@ -75,10 +81,9 @@ def negative_mass(
         If a width is not positive or the step too long.
     """
     for name, value in (("half_width", half_width), ("bump_width", bump_width), ("step", step)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}: expected a positive number, got {value!r}")
-    if not math.isfinite(speed):
-        raise ValueError(f"speed: expected a finite number, got {speed!r}")
+        require_number(name, value, above=0)
+    require_number("speed", speed)
+    require_positive_int("nodes", nodes)
     if step > bump_width:
         raise ValueError(f"step: {step} exceeds 1/max(phi) = {bump_width}; make it shorter")
     printed = _form(form) == "printed"
@@ -153,8 +158,11 @@ def pairings(
         If the layer does not exist or `form` is unknown.
     """
     _form(form)
-    if not 0 <= layer < rho.layers:
-        raise ValueError(f"layer: {layer} is none of the {rho.layers} layers")
+    require_instance("problem", problem, Problem)
+    require_instance("direction", direction, Direction)
+    require_int("layer", layer, 0, require_instance("rho", rho, LayeredMeasure).layers - 1)
+    require_tensor("bumps", bumps, 2, last=rho.layers)
+    require_alike(rho=rho.theta, bumps=bumps, direction=direction.theta)
     seen = problem.backward(rho)
     X, p = seen.states, seen.costates
     share = rho.weights / rho.depth_density.unsqueeze(-1)

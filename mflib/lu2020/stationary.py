@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..arguments import require_alike, require_broadcast, require_instance, require_tensor
 from ..blocks import MatrixBlock
 from ..measures import LayeredMeasure
 from ..problem import Problem
@@ -49,6 +50,11 @@ class Dissipation(NamedTuple):
     by_loss: Tensor
 
 
+def _require(problem: Problem, rho: LayeredMeasure) -> None:
+    require_instance("problem", problem, Problem)
+    require_instance("rho", rho, LayeredMeasure)
+
+
 def dissipation(problem: Problem, rho: LayeredMeasure) -> Tensor:
     r"""Return :math:`D(\rho) = \int\rho\,|\nabla_\theta\Phi|^2`, the rate at which E falls.
 
@@ -63,7 +69,13 @@ def dissipation(problem: Problem, rho: LayeredMeasure) -> Tensor:
     -------
     Tensor
         Shape (...): along the gradient flow in theta, dE/ds = -D.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is malformed.
     """
+    _require(problem, rho)
     squared = problem.gradient(rho).square().sum(-1)
     return (rho.weights * squared).sum(-1).mean(-1)
 
@@ -94,6 +106,7 @@ def tangent_gram(problem: Problem, rho: LayeredMeasure) -> Tensor:
     TypeError
         If the block is no matrix block.
     """
+    _require(problem, rho)
     block = problem.block
     if not isinstance(block, MatrixBlock):
         raise TypeError(
@@ -148,7 +161,12 @@ def dissipation_bounds(
     TypeError
         If the block is no matrix block.
     """
+    _require(problem, rho)
     seen = problem.backward(rho)
+    if eigenvalues is not None:
+        require_tensor("eigenvalues", eigenvalues, 1, last=rho.layers)
+        require_alike(rho=rho.theta, eigenvalues=eigenvalues)
+        require_broadcast(rho=seen.residual.shape[:-1], eigenvalues=eigenvalues.shape[:-1])
     m, layers = rho.depth_density, rho.layers
     least = smallest_eigenvalues(problem, rho) if eigenvalues is None else eigenvalues
     squared = (seen.costates.square().sum(-1) * problem.mass).sum(-1)

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import lsq_linear
 from torch import Tensor
 
-from ..arguments import require_tensor
+from ..arguments import require_alike, require_tensor
 
 __all__ = ["hull_distance", "span_distance"]
 
@@ -33,6 +33,7 @@ def _scaled(values: Tensor, target: Tensor, mass: Tensor) -> tuple[np.ndarray, n
     for name, given, ndim in (("values", values, 2), ("target", target, 1), ("mass", mass, 1)):
         if given.ndim != ndim:
             raise ValueError(f"{name}: expected {ndim} dimensions, got shape {tuple(given.shape)}")
+    require_alike(values=values, target=target, mass=mass)
     root = mass.sqrt()
     return (root[:, None] * values).numpy(), (root * target).numpy()
 
@@ -79,8 +80,25 @@ def hull_distance(values: Tensor, target: Tensor, mass: Tensor) -> float:
 def span_distance(values: Tensor, target: Tensor, mass: Tensor) -> float:
     r"""Return the distance of a function from the linear span of others.
 
-    Parameters and errors as for :func:`hull_distance`; singular values below 1e-13 of the
-    largest count as zero.
+    Singular values below 1e-13 of the largest count as zero.
+
+    Parameters
+    ----------
+    values : Tensor
+        The functions :math:`a_j` on the data, shape (n, P).
+    target : Tensor
+        g, shape (n,).
+    mass : Tensor
+        The data measure, shape (n,).
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a shape or a mass is impossible.
     """
     a, g = _scaled(values, target, mass)
     c = np.linalg.lstsq(a, g, rcond=1e-13)[0]

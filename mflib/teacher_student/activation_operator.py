@@ -21,7 +21,15 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from ..activations import Activation, activation
-from ..arguments import require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_choice,
+    require_int,
+    require_masses,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 
 __all__ = [
     "gegenbauer",
@@ -38,7 +46,28 @@ def gegenbauer(degree: int, dim: int, t: Tensor) -> Tensor:
 
     :math:`\theta \mapsto P_k(a \cdot \theta)` is a harmonic of degree k on the sphere of
     :math:`\mathbb R^d`, for every unit vector a; these functions span the degree.
+
+    Parameters
+    ----------
+    degree, dim : int
+        The degree k >= 0 and the dimension d >= 2.
+    t : Tensor
+        Where, of any shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is malformed, or the value too large.
     """
+    require_int("degree", degree, 0)
+    require_int("dim", dim, 2)
+    value = _gegenbauer(degree, dim, require_tensor("t", t, 0))
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError("t: the value left the finite numbers; take t in [-1, 1]")
+    return value
+
+
+def _gegenbauer(degree: int, dim: int, t: Tensor) -> Tensor:
     before, now = torch.ones_like(t), t
     if degree == 0:
         return before
@@ -67,8 +96,9 @@ def sphere_rule(dim: int, number: int = 12) -> tuple[Tensor, Tensor]:
     ValueError
         For other dimensions, or an odd number.
     """
-    if dim not in (2, 3) or number < 2 or number % 2:
-        raise ValueError(f"dim, number: expected 2 or 3 and an even number, got {dim}, {number}")
+    require_choice("dim", dim, (2, 3))
+    if require_int("number", number, 2) % 2:
+        raise ValueError(f"number: expected an even number, got {number}")
     angle = math.pi * (torch.arange(2 * number, dtype=torch.float64) + 0.5) / number
     circle = torch.stack([angle.cos(), angle.sin()], -1)
     if dim == 2:
@@ -92,17 +122,23 @@ def sphere_eigenvalue(sigma: str | Activation, degree: int, dim: int, nodes: int
     nodes : int
         On each of the two halves of the sphere.
 
+    Raises
+    ------
+    ValueError
+        If an argument is impossible.
+
     Examples
     --------
     >>> round(sphere_eigenvalue("relu", 2, 2), 12) == round(2 / 3, 12)
     True
     """
-    if dim < 2 or degree < 0:
-        raise ValueError(f"degree, dim: expected k >= 0 and d >= 2, got {degree} and {dim}")
+    require_int("degree", degree, 0)
+    require_int("dim", dim, 2, 300)
+    require_positive_int("nodes", nodes)
     at, weights = (torch.as_tensor(v) for v in np.polynomial.legendre.leggauss(nodes))
     angle = 0.25 * math.pi * torch.cat([1 + at, 3 + at])
     t = torch.cos(angle)
-    values = activation(sigma).f(t) * gegenbauer(degree, dim, t) * torch.sin(angle) ** (dim - 2)
+    values = activation(sigma).f(t) * _gegenbauer(degree, dim, t) * torch.sin(angle) ** (dim - 2)
     area = 2 * math.pi ** ((dim - 1) / 2) / math.gamma((dim - 1) / 2)
     return area * 0.25 * math.pi * float((values * torch.cat([weights, weights])).sum())
 
@@ -117,7 +153,8 @@ def relu_moment(degree: int, dim: int) -> Fraction:
     >>> relu_moment(3, 3), relu_moment(2, 3)
     (Fraction(0, 1), Fraction(1, 8))
     """
-    if dim < 3 or dim % 2 == 0:
+    require_int("degree", degree, 0)
+    if require_int("dim", dim, 3) % 2 == 0:
         raise ValueError(f"dim: expected an odd number >= 3, got {dim!r}")
     before, now = [Fraction(1)], [Fraction(0), Fraction(1)]
     for k in range(1, degree):
@@ -157,14 +194,28 @@ def visible_part(
     -------
     even, odd : Tensor
         Shape (..., J) each.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is malformed.
     """
-    require_tensor("atoms", atoms, 1)
+    _require_lists(atoms=atoms, x=x)
     require_tensor("output", output, 1, last=len(x))
+    require_alike(x=x, output=output)
+    require_number("cutoff", cutoff, least=0)
     f = activation(sigma).f
     plus, minus = f(torch.outer(x, atoms)), f(-torch.outer(x, atoms))
     design = torch.cat([plus + minus, plus - minus], -1)
     found = output @ torch.linalg.pinv(design, rtol=cutoff).mT
     return found[..., : len(atoms)], found[..., len(atoms) :]
+
+
+def _require_lists(**lists: Tensor) -> None:
+    for name, value in lists.items():
+        if require_tensor(name, value, 1).ndim > 1:
+            raise ValueError(f"{name}: expected one dimension, got shape {tuple(value.shape)}")
+    require_alike(**lists)
 
 
 def off_teacher_mass(
@@ -195,7 +246,7 @@ def off_teacher_mass(
     grid : Tensor
         Places where the student may have mass, shape (M,); the atoms are added.
     atoms, masses : Tensor
-        The teacher, shape (J,) each.
+        The teacher, shape (J,) each; the masses have sum 1.
     tolerance : float
         Positive.
     mirrored : bool
@@ -204,12 +255,13 @@ def off_teacher_mass(
 
     Raises
     ------
-    ValueError
-        If the tolerance is not positive, or the solver finds no solution.
+    TypeError, ValueError
+        If an argument is malformed, or the solver finds no solution.
     """
-    if not tolerance > 0:
-        raise ValueError(f"tolerance: expected a positive number, got {tolerance!r}")
-    require_positive_int("grid", len(grid))
+    require_number("tolerance", tolerance, above=0)
+    _require_lists(x=x, grid=grid, atoms=atoms, masses=masses)
+    require_masses("masses", masses, len(atoms))
+    require_choice("mirrored", mirrored, (False, True))
     free = torch.cat([atoms, -atoms]) if mirrored else atoms
     places = torch.cat([grid[(grid[:, None] - free).abs().min(-1).values > 1e-9], free])
     f = activation(sigma).f

@@ -16,8 +16,15 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from ..arguments import require_positive_int
-from .finite_volume import FiniteVolume
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_instance,
+    require_int,
+    require_number,
+    require_positive_int,
+)
+from .finite_volume import FiniteVolume, density_at
 from .two_layer import TwoLayer, follow
 
 __all__ = ["Characteristics", "characteristics", "gauss_legendre"]
@@ -26,6 +33,11 @@ __all__ = ["Characteristics", "characteristics", "gauss_legendre"]
 def gauss_legendre(number: int, low: float, high: float) -> tuple[Tensor, Tensor]:
     r"""Return nodes and weights (number,) of the Gauss-Legendre rule on [low, high].
 
+    Raises
+    ------
+    ValueError
+        If an argument is impossible.
+
     Examples
     --------
     >>> nodes, weights = gauss_legendre(3, 0.0, 1.0)
@@ -33,7 +45,7 @@ def gauss_legendre(number: int, low: float, high: float) -> tuple[Tensor, Tensor
     True
     """
     nodes, weights = np.polynomial.legendre.leggauss(require_positive_int("number", number))
-    half = 0.5 * (high - low)
+    half = 0.5 * (require_number("high", high) - require_number("low", low))
     return low + half * (1.0 + torch.as_tensor(nodes)), half * torch.as_tensor(weights)
 
 
@@ -100,22 +112,38 @@ def characteristics(
 
     Raises
     ------
-    ValueError
-        If the density's mass is not 1.
+    TypeError, ValueError
+        If an argument is malformed, the density's mass is not 1 or the probes cross.
     """
+    if require_instance("law", law, TwoLayer).block.k != 1:
+        raise ValueError(f"law: its particles have dimension {law.block.k}, expected 1")
+    if len(require_instance("ends", ends, tuple)) != 2:
+        raise ValueError(f"ends: expected two numbers, got {ends!r}")
+    if not require_number("ends", ends[0]) < require_number("ends", ends[1]):
+        raise ValueError(f"ends: expected the lower one first, got {ends!r}")
+    require_number("time", time)
+    require_positive_int("nodes", nodes)
+    require_int("probes", probes, 2)
     at, weights = gauss_legendre(nodes, *ends)
-    mass = density(at) * weights
+    mass = density_at(density, at) * weights
+    require_alike(density=mass, law=law.x)
+    batch = require_broadcast(density=mass.shape[:-1], law=law.batch)
+    if len(batch) != 1:
+        raise ValueError(f"density: expected one batch dimension with the law's, got {batch}")
+    mass = mass.expand(*batch, -1)
     if not torch.allclose(mass.sum(-1), torch.ones_like(mass[..., 0]), atol=1e-8):
         raise ValueError("density: its mass on the interval is not 1; divide by its integral")
     marks = torch.linspace(*ends, probes, dtype=at.dtype)
     cells = [gauss_legendre(6, 0.0, 1.0)[k] for k in (0, 1)]
     width = marks[1] - marks[0]
-    inner = density((marks[:-1, None] + width * cells[0]).flatten())
+    inner = density_at(density, (marks[:-1, None] + width * cells[0]).flatten())
     pieces = (inner.unflatten(-1, (probes - 1, 6)) * cells[1]).sum(-1) * width
-    start = torch.nn.functional.pad(pieces.cumsum(-1), (1, 0))
+    start = torch.nn.functional.pad(pieces.cumsum(-1), (1, 0)).expand(*batch, -1)
     everyone = torch.cat([at, marks]).expand(len(mass), -1).unsqueeze(-1)
     heavy = torch.cat([mass, torch.zeros_like(start)], -1)
-    end = follow(lambda q: law.velocity(q, heavy), everyone, time, steps)[..., 0]
+    end = follow(lambda q: law._velocity(q, heavy), everyone, time, steps)[..., 0]
+    if not bool((end[:, nodes:].diff(dim=-1) > 0).all()):
+        raise ValueError("steps: the probes crossed each other; take more steps or fewer probes")
     curves = tuple(
         CubicSpline(q.numpy(), F.numpy()) for q, F in zip(end[:, nodes:], start, strict=True)
     )

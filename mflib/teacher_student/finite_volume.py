@@ -21,12 +21,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arguments import require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_callable,
+    require_choice,
+    require_instance,
+    require_int,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from .two_layer import TwoLayer
 
 __all__ = ["FiniteVolume", "Run"]
 
 _BOUNDARIES = ("no flux", "neumann")
+
+
+def density_at(density: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """Return the finite values (..., P) of a density at points (P,)."""
+    return require_tensor("density", require_callable("density", density)(at), 1, last=len(at))
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,11 @@ class FiniteVolume:
     ------
     TypeError, ValueError
         If an argument is impossible.
+
+    Notes
+    -----
+    Methods take cell averages `rho` (..., M) and raise a TypeError or ValueError that names
+    them where they do not fit.
     """
 
     law: TwoLayer
@@ -89,13 +109,13 @@ class FiniteVolume:
 
     def __post_init__(self) -> None:
         require_positive_int("cells", self.cells)
+        require_number("low", self.low)
+        require_number("high", self.high)
         if not self.low < self.high:
             raise ValueError(f"high: {self.high!r} is not above low = {self.low!r}")
-        if self.order not in (1, 2):
-            raise ValueError(f"order: expected 1 or 2, got {self.order!r}")
-        if self.boundary not in _BOUNDARIES:
-            raise ValueError(f"boundary: {self.boundary!r} is none of {', '.join(_BOUNDARIES)}")
-        if self.law.block.k != 1:
+        require_choice("order", self.order, (1, 2))
+        require_choice("boundary", self.boundary, _BOUNDARIES)
+        if require_instance("law", self.law, TwoLayer).block.k != 1:
             raise ValueError(f"law: its particles have dimension {self.law.block.k}, expected 1")
 
     @property
@@ -120,10 +140,15 @@ class FiniteVolume:
         ----------
         density : callable
             Maps points (P,) to values (..., P).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it does not.
         """
         nodes, weights = np.polynomial.legendre.leggauss(8)
         at = self.centres[:, None] + 0.5 * self.width * torch.as_tensor(nodes)
-        values = density(at.flatten()).unflatten(-1, at.shape)
+        values = density_at(density, at.flatten()).unflatten(-1, at.shape)
         return 0.5 * (values * torch.as_tensor(weights)).sum(-1)
 
     @cached_property
@@ -132,18 +157,35 @@ class FiniteVolume:
         ones = torch.ones_like(self.law.x[..., :1])
         return self.law.block.pairing(self.law.x, self.centres[:, None], ones)
 
+    def _require_averages(self, rho: Tensor) -> None:
+        require_tensor("rho", rho, 1, last=self.cells)
+        require_alike(law=self.law.x, rho=rho)
+        require_broadcast(law=self.law.batch, rho=rho.shape[:-1])
+
     def residual(self, rho: Tensor) -> Tensor:
         """Return the residual of cell averages (..., M), each cell's mass at its centre."""
+        self._require_averages(rho)
+        return self._residual(rho)
+
+    def _residual(self, rho: Tensor) -> Tensor:
         mass = (rho * self.width).unsqueeze(-1)
         return (self._features @ mass).squeeze(-1) - self.law.y
 
     def loss(self, rho: Tensor) -> Tensor:
         """Return E of cell averages, shape (...)."""
-        return 0.5 * (self.law.mass * self.residual(rho) ** 2).sum(-1)
+        self._require_averages(rho)
+        return self._loss(rho)
+
+    def _loss(self, rho: Tensor) -> Tensor:
+        return 0.5 * (self.law.mass * self._residual(rho) ** 2).sum(-1)
 
     def speed(self, rho: Tensor) -> Tensor:
         r"""Return the velocity :math:`-\partial_\theta\Phi` at all faces, shape (..., M + 1)."""
-        pull = self.residual(rho) * self.law.mass
+        self._require_averages(rho)
+        return self._speed(rho)
+
+    def _speed(self, rho: Tensor) -> Tensor:
+        pull = self._residual(rho) * self.law.mass
         phi = (self._features.mT @ pull.unsqueeze(-1)).squeeze(-1)
         ends, ones = self.edges[[0, -1]][:, None], torch.ones_like(pull)
         outer = -self.law.block.pairing_grad(self.law.x, ends, pull.unsqueeze(-1), ones)
@@ -153,7 +195,11 @@ class FiniteVolume:
 
     def rate(self, rho: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return :math:`\dot\rho` of the cells (..., M) and the velocity at the faces."""
-        v = self.speed(rho)
+        self._require_averages(rho)
+        return self._rate(rho)
+
+    def _rate(self, rho: Tensor) -> tuple[Tensor, Tensor]:
+        v = self._speed(rho)
         left, right = rho[..., :-1], rho[..., 1:]
         if self.order == 2:
             jump = torch.nn.functional.pad(rho.diff(dim=-1), (1, 1))
@@ -191,22 +237,27 @@ class FiniteVolume:
         Raises
         ------
         TypeError, ValueError
-            If an argument is malformed.
+            If an argument is malformed, or the densities leave the finite numbers.
         """
-        require_tensor("rho", rho, 1, last=self.cells)
-        h, worst = time / require_positive_int("steps", steps), 0.0
+        self._require_averages(rho)
+        rho = rho.expand(*require_broadcast(law=self.law.batch, rho=rho.shape[:-1]), -1)
+        for number in require_instance("keep", keep, tuple):
+            require_int("keep", number, 0, require_positive_int("steps", steps))
+        h, worst = require_number("time", time) / require_positive_int("steps", steps), 0.0
         losses, masses, kept = [], [], []
         for number in range(steps + 1):
-            losses.append(self.loss(rho))
+            losses.append(self._loss(rho))
             masses.append(rho.sum(-1) * self.width)
             if number in keep:
                 kept.append(rho)
             if number == steps:
                 break
-            slope, v = self.rate(rho)
+            slope, v = self._rate(rho)
             worst = max(worst, float(v.abs().max()) * h / self.width)
             trial = rho + h * slope
             if self.order == 2:
-                trial = 0.5 * (rho + trial + h * self.rate(trial)[0])
+                trial = 0.5 * (rho + trial + h * self._rate(trial)[0])
             rho = trial
+        if not bool(torch.isfinite(rho).all() & torch.isfinite(losses[-1]).all()):
+            raise ValueError("time: the densities left the finite numbers; take more steps")
         return Run(rho, torch.stack(losses, -1), torch.stack(masses, -1), worst, tuple(kept))

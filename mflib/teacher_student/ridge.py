@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..activations import Activation, activation
+from ..arguments import require_choice, require_positive_int
 from ..blocks import Block
 
 __all__ = ["RidgeBlock"]
@@ -29,6 +30,11 @@ class RidgeBlock(Block):
     weighted : bool
         Whether a particle carries an output weight, its first coordinate: k = d + 1, else d.
 
+    Raises
+    ------
+    ValueError
+        If the dimension is no positive integer, or the activation unknown.
+
     Examples
     --------
     >>> import torch
@@ -42,6 +48,8 @@ class RidgeBlock(Block):
     weighted: bool = False
 
     def __post_init__(self) -> None:
+        require_positive_int("dim", self.dim)
+        require_choice("weighted", self.weighted, (False, True))
         object.__setattr__(self, "sigma", activation(self.sigma))
         object.__setattr__(self, "d", self.dim)
         object.__setattr__(self, "d_out", 1)

@@ -8,10 +8,17 @@ r"""The wide ResNet to first and second order in its law (teacher_student, eq. (
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from ..arguments import require_tensor
-from ..blocks import MatrixBlock
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_choice,
+    require_instance,
+    require_tensor,
+)
+from ..blocks import Block, MatrixBlock
 from ..measures import LayeredMeasure
 
 __all__ = ["truncated"]
@@ -44,11 +51,23 @@ def truncated(
     Raises
     ------
     TypeError, ValueError
-        If `order` is another number or `x` malformed.
+        If `order` is another number, an argument is malformed or the result not finite.
     """
-    if order not in (1, 2):
-        raise ValueError(f"order: expected 1 or 2, got {order!r}")
+    require_choice("order", order, (1, 2))
+    require_choice("slabs", slabs, (False, True))
+    if require_instance("block", block, Block).d_out != block.d:
+        raise ValueError(f"block: maps dimension {block.d} to {block.d_out}; equal ones are needed")
     require_tensor("x", x, 2, last=block.d)
+    require_tensor("rho", require_instance("rho", rho, LayeredMeasure).theta, 3, last=block.k)
+    require_alike(x=x, rho=rho.theta)
+    require_broadcast(x=x.shape[:-2], rho=rho.theta.shape[:-3], weights=rho.weights.shape[:-2])
+    found = _truncated(block, rho, x, order, slabs)
+    if not bool(torch.isfinite(found).all()):
+        raise ValueError("rho: too large, the truncation left the finite numbers")
+    return found
+
+
+def _truncated(block: Block, rho: LayeredMeasure, x: Tensor, order: int, slabs: bool) -> Tensor:
     at = x.unsqueeze(-3)  # the same points in every layer
     fields = block.field(at, rho.theta, rho.weights)
     first = x + fields.mean(-3)

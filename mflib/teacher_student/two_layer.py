@@ -14,12 +14,22 @@ with weights; the velocity of a particle is :math:`-\nabla\Phi`, without its wei
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ..arguments import require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_callable,
+    require_instance,
+    require_int,
+    require_masses,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..stepping import runge_kutta_step, tableau
 from .ridge import RidgeBlock
 
@@ -45,6 +55,11 @@ class TwoLayer:
     mass : Tensor, optional
         The weights of :math:`\mu`, shape (..., n), sum 1. Default: 1/n each.
 
+    Attributes
+    ----------
+    batch : torch.Size
+        The leading dimensions of all tensors together.
+
     Raises
     ------
     TypeError, ValueError
@@ -53,24 +68,31 @@ class TwoLayer:
     Notes
     -----
     Every method takes particles `theta` (..., N, k) and `weights` (..., N), by default 1/N
-    each. The weights may be signed and of any sum: a difference of two laws is one.
+    each; some take `probes` (..., P, k). The weights may be signed and of any sum: a
+    difference of two laws is one. A method that is given other tensors raises a TypeError or
+    ValueError that names them.
     """
 
     block: RidgeBlock
     x: Tensor
     y: Tensor
     mass: Tensor | None = None
+    batch: torch.Size = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        require_tensor("x", self.x, 2, last=self.block.d)
-        require_tensor("y", self.y, 1, last=self.x.shape[-2])
+        d = require_instance("block", self.block, RidgeBlock).d
+        require_tensor("x", self.x, 2, last=d)
+        n = self.x.shape[-2]
+        require_tensor("y", self.y, 1, last=n)
         if self.mass is None:
-            uniform = self.x.new_full((self.x.shape[-2],), 1.0 / self.x.shape[-2])
-            object.__setattr__(self, "mass", uniform)
-        require_tensor("mass", self.mass, 1, last=self.x.shape[-2])
-        total = self.mass.sum(-1)
-        if bool((self.mass < 0).any()) or not torch.allclose(total, torch.ones_like(total)):
-            raise ValueError("mass: must be non-negative and sum to 1; divide by mass.sum()")
+            object.__setattr__(self, "mass", self.x.new_full((n,), 1.0 / n))
+        require_masses("mass", self.mass, n)
+        require_alike(x=self.x, y=self.y, mass=self.mass)
+        object.__setattr__(
+            self,
+            "batch",
+            require_broadcast(x=self.x.shape[:-2], y=self.y.shape[:-1], mass=self.mass.shape[:-1]),
+        )
 
     @classmethod
     def taught(
@@ -82,14 +104,61 @@ class TwoLayer:
         mass: Tensor | None = None,
     ) -> TwoLayer:
         r"""Return the problem with the targets of a teacher, :math:`y = \int f\, d\rho_*`."""
-        require_tensor("x", x, 2, last=block.d)
-        weights = _uniform(theta) if weights is None else weights
-        return cls(block, x, block.field(x, theta, weights).squeeze(-1), mass)
+        untaught = cls(block, x, torch.zeros_like(require_tensor("x", x, 2)[..., 0]), mass)
+        return cls(block, x, untaught.output(theta, weights), mass)
+
+    def _admit(self, name: str, value: Tensor, ndim: int, last: int) -> None:
+        # finite results are checked once, at the end: the methods stand in loops
+        if (
+            not isinstance(value, Tensor)
+            or value.dtype != self.x.dtype
+            or value.ndim < ndim
+            or value.shape[-1] != last
+            or not value.numel()
+        ):
+            require_tensor(name, value, ndim, last=last)
+            require_alike(x=self.x, **{name: value})
+
+    def _weights(
+        self, theta: Tensor, weights: Tensor | None, probes: Tensor | None = None
+    ) -> Tensor:
+        """Return the weights of a law whose shapes and dtype fit the problem."""
+        self._admit("theta", theta, 2, self.block.k)
+        if weights is None:
+            weights = _uniform(theta)
+        else:
+            self._admit("weights", weights, 1, theta.shape[-2])
+        if theta.shape[:-2] != self.batch or weights.shape[:-1] != self.batch:
+            require_broadcast(x=self.batch, theta=theta.shape[:-2], weights=weights.shape[:-1])
+        if probes is not None:
+            self._admit("probes", probes, 2, self.block.k)
+            require_broadcast(
+                x=self.batch,
+                theta=theta.shape[:-2],
+                weights=weights.shape[:-1],
+                probes=probes.shape[:-2],
+            )
+        return weights
+
+    @staticmethod
+    def _finite(value: Tensor, **given: Tensor) -> Tensor:
+        if not bool(torch.isfinite(value).all()):
+            for name, tensor in given.items():
+                require_tensor(name, tensor, 1)
+            raise ValueError("theta: too large, the result left the finite numbers")
+        return value
+
+    def _output(self, theta: Tensor, weights: Tensor) -> Tensor:
+        return self.block.field(self.x, theta, weights).squeeze(-1)
+
+    def _velocity(self, theta: Tensor, weights: Tensor) -> Tensor:
+        r = self._output(theta, weights) - self.y
+        return -self.block.pairing_grad(self.x, theta, r.unsqueeze(-1), self.mass)
 
     def output(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         r"""Return :math:`\Sigma\rho(x_i) = \int f(x_i, \theta)\, \rho(d\theta)`, shape (..., n)."""
-        weights = _uniform(theta) if weights is None else weights
-        return self.block.field(self.x, theta, weights).squeeze(-1)
+        weights = self._weights(theta, weights)
+        return self._finite(self._output(theta, weights), theta=theta, weights=weights)
 
     def residual(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         r"""Return :math:`r(x_i) = \Sigma\rho(x_i) - y_i`, shape (..., n)."""
@@ -97,23 +166,27 @@ class TwoLayer:
 
     def loss(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         r"""Return :math:`E(\rho)`, shape (...)."""
-        return 0.5 * (self.mass * self.residual(theta, weights) ** 2).sum(-1)
+        value = 0.5 * (self.mass * self.residual(theta, weights) ** 2).sum(-1)
+        return self._finite(value)
 
     def derivative(self, theta: Tensor, probes: Tensor, weights: Tensor | None = None) -> Tensor:
         r"""Return :math:`\Phi = \delta E/\delta\rho` at probes (..., P, k), shape (..., P)."""
-        r = self.residual(theta, weights)
+        weights = self._weights(theta, weights, probes)
+        r = self._output(theta, weights) - self.y
         values = self.block.pairing(self.x, probes, r.unsqueeze(-1))
-        return (values * self.mass.unsqueeze(-1)).sum(-2)
+        values = (values * self.mass.unsqueeze(-1)).sum(-2)
+        return self._finite(values, theta=theta, weights=weights, probes=probes)
 
     def velocity(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         r"""Return :math:`-\nabla\Phi` at the particles, shape (..., N, k) (eq. (2))."""
-        r = self.residual(theta, weights)
-        return -self.block.pairing_grad(self.x, theta, r.unsqueeze(-1), self.mass)
+        weights = self._weights(theta, weights)
+        return self._finite(self._velocity(theta, weights), theta=theta, weights=weights)
 
     def dissipation(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         r"""Return :math:`D(\rho) = \int \rho\, |\nabla\Phi|^2`, shape (...)."""
-        weights = _uniform(theta) if weights is None else weights
-        return (weights * self.velocity(theta, weights).square().sum(-1)).sum(-1)
+        weights = self._weights(theta, weights)
+        speeds = self._velocity(theta, weights).square().sum(-1)
+        return self._finite((weights * speeds).sum(-1), theta=theta, weights=weights)
 
     def tangent_kernel(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
         r"""Return K, shape (..., n, n), with :math:`D = \sum_{ij} m_i m_j r_i r_j K_{ij}`.
@@ -123,15 +196,18 @@ class TwoLayer:
             K_{ij} = \int \nabla_\theta f(x_i, \theta) \cdot \nabla_\theta f(x_j, \theta)\,
                 \rho(d\theta)
         """
-        weights = _uniform(theta) if weights is None else weights
-        w, _ = self.block.split(theta)
-        z = self.x @ self.block.split(theta)[1].mT
+        weights = self._weights(theta, weights)
+        w, direction = self.block.split(theta)
+        z = self.x @ direction.mT
         slope, value = self.block.sigma.df(z), self.block.sigma.f(z)
         mass = weights.unsqueeze(-2)
+        inner = self.x @ self.x.mT
         if w is None:
-            return (slope * mass) @ slope.mT * (self.x @ self.x.mT)
-        moving = (slope * (mass * w.unsqueeze(-2) ** 2)) @ slope.mT * (self.x @ self.x.mT)
-        return moving + (value * mass) @ value.mT
+            kernel = (slope * mass) @ slope.mT * inner
+        else:
+            moving = (slope * (mass * w.unsqueeze(-2) ** 2)) @ slope.mT * inner
+            kernel = moving + (value * mass) @ value.mT
+        return self._finite(kernel, theta=theta, weights=weights)
 
 
 def follow(
@@ -166,12 +242,25 @@ def follow(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If an argument is impossible, or the particles leave the finite numbers.
     """
     tableau(method)  # an unknown name is an error before any work
     require_positive_int("steps", steps)
     require_tensor("theta", theta, 2)
+    require_callable("velocity", velocity)
+    if isinstance(time, Tensor):
+        require_tensor("time", time, 0)
+        require_alike(theta=theta, time=time)
+        if require_broadcast(theta=theta.shape, time=time.shape) != theta.shape:
+            raise ValueError(f"time: shape {tuple(time.shape)} has more entries than theta")
+    else:
+        require_number("time", time)
+    if keep is not None:
+        for number in require_instance("keep", keep, tuple):
+            require_int("keep", number, 0, steps)
+        if not keep:
+            raise ValueError("keep: is empty; pass step numbers, or None for the end alone")
     h, kept = time / steps, []
     for number in range(steps + 1):
         if keep is not None and number in keep:

@@ -23,6 +23,12 @@ def house(tmp_path):
     (tmp_path / "book").mkdir()
     for name in KEPT:
         shutil.copy(ROOT / name, tmp_path / name)
+    table = tmp_path / "book" / "claims.csv"
+    lines = table.read_text("utf-8").splitlines()
+    for k, line in enumerate(lines):  # two claims that no chapter has measured yet
+        if line.startswith(("LU-E11,", "FANG-P1,")):
+            lines[k] = line.rpartition(",")[0] + ","
+    table.write_text("\n".join(lines) + "\n", "utf-8")
     return tmp_path
 
 
