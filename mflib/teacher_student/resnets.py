@@ -116,7 +116,7 @@ class WideResNet:
         path, costate = self._passes(rho)
         require_tensor("theta", theta, 3, last=self.block.k)
         require_alike(x=self.x, theta=theta)
-        require_broadcast(rho=path.stages.shape[:-3], theta=(*theta.shape[:-2], 1))
+        require_broadcast(rho=path.stages.shape[:-3], theta=theta.shape[:-2])
         values = self.block.pairing(path.stages, theta.unsqueeze(-3), costate.stages)
         return _finite("theta", values.mean(-2).squeeze(-2))
 

@@ -13,6 +13,7 @@ with weights; the velocity of a particle is :math:`-\nabla\Phi`, without its wei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -78,6 +79,7 @@ class TwoLayer:
     y: Tensor
     mass: Tensor | None = None
     batch: torch.Size = field(init=False, repr=False, compare=False)
+    _fitting: set = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         d = require_instance("block", self.block, RidgeBlock).d
@@ -88,6 +90,7 @@ class TwoLayer:
             object.__setattr__(self, "mass", self.x.new_full((n,), 1.0 / n))
         require_masses("mass", self.mass, n)
         require_alike(x=self.x, y=self.y, mass=self.mass)
+        object.__setattr__(self, "_fitting", set())
         object.__setattr__(
             self,
             "batch",
@@ -108,41 +111,38 @@ class TwoLayer:
         return cls(block, x, untaught.output(theta, weights), mass)
 
     def _admit(self, name: str, value: Tensor, ndim: int, last: int) -> None:
-        # finite results are checked once, at the end: the methods stand in loops
-        if (
-            not isinstance(value, Tensor)
-            or value.dtype != self.x.dtype
-            or value.ndim < ndim
-            or value.shape[-1] != last
-            or not value.numel()
-        ):
-            require_tensor(name, value, ndim, last=last)
-            require_alike(x=self.x, **{name: value})
+        require_tensor(name, value, ndim, last=last)
+        require_alike(x=self.x, **{name: value})
 
     def _weights(
         self, theta: Tensor, weights: Tensor | None, probes: Tensor | None = None
     ) -> Tensor:
-        """Return the weights of a law whose shapes and dtype fit the problem."""
+        """Return the weights of a law whose shapes and dtype fit the problem.
+
+        The methods stand in loops: what fitted once is not looked at again, and numbers are
+        looked at only where a result is not finite.
+        """
+        given = (theta, weights, probes)
+        seen = tuple((t.shape, t.dtype) if isinstance(t, Tensor) else t is None for t in given)
+        if seen in self._fitting:
+            return _uniform(theta) if weights is None else weights
         self._admit("theta", theta, 2, self.block.k)
         if weights is None:
             weights = _uniform(theta)
         else:
             self._admit("weights", weights, 1, theta.shape[-2])
-        if theta.shape[:-2] != self.batch or weights.shape[:-1] != self.batch:
-            require_broadcast(x=self.batch, theta=theta.shape[:-2], weights=weights.shape[:-1])
+        batches = dict(x=self.batch, theta=theta.shape[:-2], weights=weights.shape[:-1])
         if probes is not None:
             self._admit("probes", probes, 2, self.block.k)
-            require_broadcast(
-                x=self.batch,
-                theta=theta.shape[:-2],
-                weights=weights.shape[:-1],
-                probes=probes.shape[:-2],
-            )
+            batches["probes"] = probes.shape[:-2]
+        require_broadcast(**batches)
+        self._fitting.add(seen)
         return weights
 
     @staticmethod
     def _finite(value: Tensor, **given: Tensor) -> Tensor:
-        if not bool(torch.isfinite(value).all()):
+        # a finite sum has finite entries; finite entries may have a sum that overflows
+        if not math.isfinite(value.detach().sum()) and not bool(torch.isfinite(value).all()):
             for name, tensor in given.items():
                 require_tensor(name, tensor, 1)
             raise ValueError("theta: too large, the result left the finite numbers")
@@ -171,7 +171,7 @@ class TwoLayer:
 
     def derivative(self, theta: Tensor, probes: Tensor, weights: Tensor | None = None) -> Tensor:
         r"""Return :math:`\Phi = \delta E/\delta\rho` at probes (..., P, k), shape (..., P)."""
-        weights = self._weights(theta, weights, probes)
+        weights = self._weights(theta, weights, require_instance("probes", probes, Tensor))
         r = self._output(theta, weights) - self.y
         values = self.block.pairing(self.x, probes, r.unsqueeze(-1))
         values = (values * self.mass.unsqueeze(-1)).sum(-2)
