@@ -54,7 +54,7 @@ def least_norm_margin(kernel: Tensor, y: Tensor, iterations: int = 2000) -> Marg
     y : Tensor
         Labels :math:`\pm1`, shape (n,).
     iterations : int
-        Cap on the steps of L-BFGS-B.
+        Cap on the steps of L-BFGS-B, which is begun again at most 20 times where it stalls.
 
     Returns
     -------
@@ -84,11 +84,19 @@ def least_norm_margin(kernel: Tensor, y: Tensor, iterations: int = 2000) -> Marg
         return float(a @ qa - 2 * a.sum()), 2 * (qa - 1)
 
     options = {"maxiter": iterations, "maxfun": 2 * iterations, "ftol": 1e-15, "gtol": 1e-7}
-    start = np.full(len(q), 1.0 / q.diagonal().sum())
-    found = minimize(
-        minus_dual, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(q), options=options
-    )
-    margin = float((q @ found.x).min())
+    at = np.full(len(q), 1.0 / q.diagonal().sum())
+    for _ in range(20):  # a search that stalls goes on with a fresh memory
+        found = minimize(
+            minus_dual,
+            at,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0, None)] * len(q),
+            options=options,
+        )
+        at, margin = found.x, float((q @ found.x).min())
+        if margin > 0 and at @ q @ at / margin**2 <= (1 + 1e-6) * -found.fun:
+            break
     if not margin > 0:
         raise ValueError("iterations: no margin was reached, the labels do not separate; raise it")
     a = found.x / margin
