@@ -32,6 +32,9 @@ from mflib.chen2024.network import ScaledResNet
 from mflib.chen2024.sign_teacher import SignTeacher
 from mflib.chen2024.sphere_kernel import Spectrum
 from mflib.chen2024.training import Particles, TrainingFlow
+from mflib.fang2021 import initialisation
+from mflib.fang2021.connections import Connection, Dense
+from mflib.fang2021.network import Network
 from mflib.lu2020 import descent, sorted_network, wasserstein_flow
 from mflib.lu2020.algorithm_one import RULES
 from mflib.lu2020.dormant import LINEAR
@@ -50,24 +53,14 @@ TRIES = int(os.environ.get("FUZZ", "5"))
 SIZES = dict(
     n=3, d=2, d1=2, N=4, M=4, L=3, P=3, A=4, B=4, K=4, S=1, T=5, R=4, m=3, k=5, c=1, draws=2, J=2
 )
-#: Not mathematics, or the checks themselves. A Block's methods are kernels behind the door.
+#: Not mathematics, or the checks themselves. The methods of a Block and of a
+#: Connection are kernels behind the door.
 OUTSIDE = ("claims", "book", "cifar", "__main__", "arguments", "provenance")
 #: Where faults are still known; a name goes when they are mended.
 KNOWN: set[str] = {
     # `least` goes in unchecked, and so does the curve, two functions and a number
     "lu2020.overlap.interval_pass",
     "lu2020.stamp_mesh",
-    # the inner passes of a network trust what its doors have checked; the zoo has no networks
-    # of this room, whose weights, features and laws must fit together
-    "fang2021.collapse.spread_through_training",
-    "fang2021.connections",
-    "fang2021.ideal",
-    "fang2021.initialisation",
-    "fang2021.network.Network.",
-    "fang2021.path_law",
-    "fang2021.picard.picard",
-    "fang2021.surjectivity",
-    "fang2021.tangent",
 }
 
 
@@ -88,7 +81,7 @@ def doors():
                 yield full, thing
             elif dataclasses.is_dataclass(thing) and "__post_init__" in vars(thing):
                 yield full, thing
-                if not issubclass(thing, Block):
+                if not issubclass(thing, (Block, Connection)):
                     for method, function in vars(thing).items():
                         if inspect.isfunction(function) and not method.startswith("_"):
                             yield f"{full}.{method}", (thing, method)
@@ -112,6 +105,12 @@ WITHOUT = {
     "chen2024.spirals.errors",
     "chen2024.spirals.predict",
     "chen2024.spirals.train_spirals",
+    # points of a Gaussian of the right dimension, trajectories of weights, a background flow
+    "fang2021.path_law.continuous_start",
+    "fang2021.path_law.paths",
+    "fang2021.picard.picard",
+    "fang2021.surjectivity.first_layer_map",
+    "fang2021.surjectivity.preimages",
     "gram.gram_predictor",
     "kernels.resolving_nodes",
 }
@@ -144,6 +143,10 @@ class Zoo:
         self.ridge = RidgeBlock(1 + which // 2 % 2, "tanh", which % 5 == 4)
         d = self.ridge.d
         self.two_layer = TwoLayer(self.ridge, randn(3, d), randn(3, seed=1))
+        self.net = Network(randn(4, 2), randn(4, seed=1), 3)
+        self.weights, _ = initialisation.algorithm_two(self.net, 5, generator(4))
+        if room == "fang2021":
+            self.sizes["m"] = 5  # N samples of dimension d, m units
         self.line = TwoLayer(RidgeBlock(1), randn(3, 1), randn(3, seed=1))
 
     def of_type(self, annotation: str, name: str):
@@ -173,6 +176,15 @@ class Zoo:
             "Sequence[Pass]": lambda: (
                 [ScaledResNet(2).backward(self.trained.theta, self.trained.omega, *self.data)] * 4
             ),
+            "Network": lambda: self.net,
+            "Weights": lambda: self.weights,
+            "Features": lambda: self.net.forward(self.weights),
+            "Features | None": lambda: self.net.forward(self.weights),
+            "Costates": lambda: self.net.backward(self.weights, self.net.forward(self.weights)),
+            "Drift": lambda: self.net.drift(*map(self.of_type, ("Features", "Costates"), "fc")),
+            "Connection": lambda: self.weights.middle[0],
+            "LowRank": lambda: self.weights.middle[0],
+            "Dense": lambda: Dense(self.weights.middle[0].dense()),
             "RidgeBlock": lambda: self.ridge,
             "TwoLayer": lambda: self.two_layer,
             "FiniteVolume": lambda: FiniteVolume(self.line, -1.0, 1.0, 4),
@@ -281,6 +293,11 @@ def good(name, parameter, zoo, said, rng):
     if name in ("starts", "ends") and note == "Tensor":  # intervals of [0, 1]
         low = torch.arange(zoo.sizes["N"]).double() / zoo.sizes["N"]
         return (low if name == "starts" else low + 0.2).expand(zoo.sizes["S"], -1)
+    if name == "name":
+        return "matrix"
+    if name == "grams":
+        features = zoo.net.forward(zoo.weights)
+        return [initialisation.feature_gram(zoo.net.h1.f(b)) for b in features.beta[:-1]]
     if name == "blocks":
         plane = TwoLayer(RidgeBlock(2), randn(3, 2), randn(3, seed=1))
         return cluster_blocks(plane, randn(2, 2, seed=2))

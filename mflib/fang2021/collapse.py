@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..arguments import require_positive_int, require_tensor
+from ..arguments import require_instance, require_positive_int, require_tensor
 from .network import Network, Weights
 
 __all__ = ["expected_range", "largest_spread", "spread", "spread_through_training"]
@@ -61,7 +61,7 @@ def spread_through_training(
     losses : Tensor
         Shape (..., steps + 1).
     """
-    net.fits(w)
+    require_instance("net", net, Network).fits(w)
     rms = largest = None
     losses = []
     for _, f, _ in net.descend(w, eta, steps):

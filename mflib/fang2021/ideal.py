@@ -18,7 +18,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..arguments import require_instance, require_masses, require_symmetric, require_tensor
+from ..arguments import (
+    require_alike,
+    require_callable,
+    require_instance,
+    require_masses,
+    require_symmetric,
+    require_tensor,
+)
 from .connections import LowRank
 from .initialisation import feature_gram, square_root, weights_from_features
 from .network import Features, Network
@@ -49,7 +56,16 @@ def whitening(k: Tensor, empirical: Tensor) -> Tensor:
     """
     require_symmetric("k", k)
     require_symmetric("empirical", empirical)
+    require_alike(k=k, empirical=empirical)
     return square_root(k, name="k") @ square_root(empirical, -0.5, name="empirical")
+
+
+def _require_grams(net: Network, f: Features, grams: list[Tensor]) -> None:
+    if not isinstance(grams, (list, tuple)) or len(grams) < len(f.alpha):
+        raise TypeError(f"grams: expected a list of {len(f.alpha)} Gram matrices")
+    for k in grams:
+        if require_symmetric("grams", k).shape[-1] != net.samples:
+            raise ValueError(f"grams: shape {tuple(k.shape)} for {net.samples} samples")
 
 
 def ideal_network(
@@ -81,6 +97,8 @@ def ideal_network(
     """
     require_instance("net", net, Network)
     require_instance("f", f, Features)
+    require_callable("coupling", coupling)
+    _require_grams(net, f, grams)
     beta, alpha, middle = [f.beta[0]], [], []
     for a, below, k in zip(f.alpha, f.beta[:-1], grams, strict=False):
         moved = coupling(k, feature_gram(net.h1.f(below))) @ a
@@ -174,11 +192,17 @@ def coupling_constant(values: Tensor, mass: Tensor) -> Tensor:
     """
     require_tensor("values", values, 2)
     require_masses("mass", mass, values.shape[-1])
+    require_alike(values=values, mass=mass)
+    for name, given, ndim in (("values", values, 2), ("mass", mass, 1)):
+        if given.ndim > ndim:
+            raise ValueError(f"{name}: expected {ndim} dimensions, got shape {tuple(given.shape)}")
     roots, u = torch.linalg.eigh(feature_gram(values, mass))
     turned = u.mT @ values
     pairs = turned.unsqueeze(0) * turned.unsqueeze(1)
     variance = (pairs**2 @ mass) - (pairs @ mass) ** 2
     roots = roots.clamp_min(0).sqrt()
+    if not bool(roots[0] > 0):
+        raise ValueError("values: their Gram matrix is singular; the constant has no limit")
     return (variance / (roots.unsqueeze(0) + roots.unsqueeze(1)) ** 2).sum()
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from ..arguments import (
     require_alike,
     require_batch,
+    require_broadcast,
     require_generator,
     require_instance,
     require_masses,
@@ -56,7 +57,21 @@ def feature_gram(values: Tensor, mass: Tensor | None = None) -> Tensor:
 
 
 def square_root(matrix: Tensor, power: float = 0.5, name: str = "matrix") -> Tensor:
-    r"""Return the symmetric power :math:`S^{p}` of positive matrices (..., k, k).
+    r"""Return the symmetric power :math:`S^{p}` of positive matrices.
+
+    Parameters
+    ----------
+    matrix : Tensor
+        Symmetric, shape (..., k, k).
+    power : float
+        The power p.
+    name : str
+        What an error calls the matrix.
+
+    Returns
+    -------
+    Tensor
+        Shape (..., k, k).
 
     Raises
     ------
@@ -226,6 +241,13 @@ def weights_from_features(
     require_tensor("first", first, 2)
     require_instance("f", f, Features)
     m = first.shape[-1]
+    if any(part.shape[-1] != m for part in (*f.beta, *f.alpha)):
+        raise ValueError(f"first: has {m} units, the features f another number")
+    if isinstance(last, Tensor):
+        require_tensor("last", last, 0)
+        require_broadcast(first=(*first.shape[:-2], m), last=last.shape)
+    else:
+        require_number("last", last)
     mass = torch.full((m,), 1.0 / m, dtype=torch.float64) if mass is None else mass
     middle: list[Connection] = [
         regression(net.h1.f(below), a, mass, ridge)

@@ -194,10 +194,38 @@ class Network:
 
     def join(self, alpha: Tensor, below: Tensor) -> Tensor:
         r"""Return :math:`\beta_\ell=h_2(\alpha_\ell)+\beta_{\ell-1}` (3.9), or without the skip."""
+        require_tensor("alpha", alpha, 0)
+        require_tensor("below", below, 0)
+        require_alike(alpha=alpha, below=below)
+        require_broadcast(alpha=alpha.shape, below=below.shape)
+        return self._join(alpha, below)
+
+    def _join(self, alpha: Tensor, below: Tensor) -> Tensor:
         return self.h2.f(alpha) + below if self.skip else self.h2.f(alpha)
 
     def first_features(self, first: Tensor) -> Tensor:
-        r"""Return :math:`\beta_1=\frac1dXv_1` (3.7), shape (..., N, m)."""
+        r"""Return :math:`\beta_1=\frac1dXv_1` (3.7), shape (..., N, m).
+
+        Parameters
+        ----------
+        first : Tensor
+            :math:`v_1`, shape (..., d, m).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it does not fit the inputs.
+        """
+        require_tensor("first", first, 2)
+        if first.shape[-2] != self.x.shape[-1]:
+            raise ValueError(
+                f"first: shape {tuple(first.shape)}; pass (..., {self.x.shape[-1]}, m)"
+            )
+        require_alike(x=self.x, first=first)
+        require_broadcast(x=self.x.shape[:-2], first=first.shape[:-2])
+        return self._first_features(first)
+
+    def _first_features(self, first: Tensor) -> Tensor:
         return self.x @ first / self.x.shape[-1]
 
     def forward(self, w: Weights) -> Features:
@@ -209,15 +237,16 @@ class Network:
             If the weights do not fit the architecture.
         """
         self.fits(w)
-        beta, alpha = [self.first_features(w.first)], []
+        beta, alpha = [self._first_features(w.first)], []
         for v in w.middle:
             alpha.append(v.forward(self.h1.f(beta[-1]), w.mass))
-            beta.append(self.join(alpha[-1], beta[-1]))
+            beta.append(self._join(alpha[-1], beta[-1]))
         output = (self.h1.f(beta[-1]) * (w.last * w.mass).unsqueeze(-2)).sum(-1)
         return Features(tuple(beta), tuple(alpha), output)
 
     def risk(self, f: Features) -> Tensor:
         r"""Return the loss :math:`\frac1N\sum_n\varphi(\beta_{L+1}(n), y_n)` (3.6), shape (...)."""
+        require_instance("f", f, Features)
         return self.loss.value(f.output, self.y.expand_as(f.output)).mean(-1)
 
     def backward(self, w: Weights, f: Features, rows: Tensor | None = None) -> Costates:
@@ -226,6 +255,11 @@ class Network:
         `rows`, shape (..., N), are weights of the samples of mean 1; N at one sample and 0
         elsewhere gives the stochastic gradient of that sample.
         """
+        self.fits(w, require_instance("f", f, Features))
+        if rows is not None:
+            counted = rows.to(self.x.dtype) if isinstance(rows, Tensor) else rows
+            require_tensor("rows", counted, 1, last=self.samples)
+            require_broadcast(f=f.output.shape[:-1], rows=rows.shape[:-1])
         end = self.loss.slope(f.output, self.y.expand_as(f.output))
         end = end if rows is None else end * rows
         d = end.unsqueeze(-1) * w.last.unsqueeze(-2) * self.h1.df(f.beta[-1])
@@ -239,6 +273,8 @@ class Network:
 
     def drift(self, f: Features, c: Costates) -> Drift:
         r"""Return the weights' drifts :math:`G^v` (4.2); descent follows their negative."""
+        require_instance("f", f, Features)
+        require_instance("c", c, Costates)
         n = self.samples
         middle = tuple(
             (self.h1.f(below), d / n) for below, d in zip(f.beta[:-1], c.alpha, strict=True)
@@ -251,7 +287,9 @@ class Network:
 
         The chain rule along the weights' drift; all with the sign of :math:`G^v`.
         """
-        beta, alpha = [self.first_features(g.first)], []
+        self.fits(w, require_instance("f", f, Features))
+        require_instance("g", g, Drift)
+        beta, alpha = [self._first_features(g.first)], []
         layers = zip(w.middle, g.middle, f.alpha, f.beta[:-1], strict=True)
         for v, (source, target), a, below in layers:
             moved = v.forward(self.h1.df(below) * beta[-1], w.mass)
@@ -269,6 +307,10 @@ class Network:
         The scale :math:`m_{\ell-1}m_\ell` of the step is what turns the gradient of the
         discrete loss into the drift of the flow.
         """
+        require_instance("w", w, Weights)
+        require_instance("g", g, Drift)
+        if not isinstance(eta, Tensor):
+            require_number("eta", eta)
         middle = tuple(
             v.add(source, -eta * target)
             for v, (source, target) in zip(w.middle, g.middle, strict=True)

@@ -32,7 +32,7 @@ _OUTPUT = Loss("output", lambda z, y: z, lambda z, y: torch.ones_like(z))
 def tangent_gram(net: Network, w: Weights, f: Features) -> Tensor:
     r"""Return G at the weights `w` with forward pass `f`, shape (..., N, N)."""
     require_instance("net", net, Network)
-    net.fits(w, f)
+    net.fits(w, require_instance("f", f, Features))
     e = replace(net, loss=_OUTPUT).backward(w, f)
     gram = feature_gram(net.h1.f(f.beta[-1]), w.mass)
     gram = gram + net.x @ net.x.mT / net.x.shape[-1] * feature_gram(e.beta[0], w.mass)
