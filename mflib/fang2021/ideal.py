@@ -60,9 +60,9 @@ def whitening(k: Tensor, empirical: Tensor) -> Tensor:
     return square_root(k, name="k") @ square_root(empirical, -0.5, name="empirical")
 
 
-def _require_grams(net: Network, f: Features, grams: list[Tensor]) -> None:
-    if not isinstance(grams, (list, tuple)) or len(grams) < len(f.alpha):
-        raise TypeError(f"grams: expected a list of {len(f.alpha)} Gram matrices")
+def _require_grams(net: Network, grams: list[Tensor], least: int) -> None:
+    if not isinstance(grams, (list, tuple)) or len(grams) < least:
+        raise TypeError(f"grams: expected a list of at least {least} Gram matrices")
     for k in grams:
         if require_symmetric("grams", k).shape[-1] != net.samples:
             raise ValueError(f"grams: shape {tuple(k.shape)} for {net.samples} samples")
@@ -84,6 +84,7 @@ def ideal_network(
         The features of a start of mass 1/m a unit.
     grams : list of Tensor
         The Gram matrices :math:`K_1, K_2, \ldots` of the infinitely wide network, (N, N).
+        With fewer than L-1 of them, only as many layers are made.
     coupling : callable
         The matrix that takes :math:`\hat\alpha` to :math:`\bar\alpha`, a function of
         :math:`K` and :math:`\hat K`; the paper's by default.
@@ -98,7 +99,7 @@ def ideal_network(
     require_instance("net", net, Network)
     require_instance("f", f, Features)
     require_callable("coupling", coupling)
-    _require_grams(net, f, grams)
+    _require_grams(net, grams, 1)
     beta, alpha, middle = [f.beta[0]], [], []
     for a, below, k in zip(f.alpha, f.beta[:-1], grams, strict=False):
         moved = coupling(k, feature_gram(net.h1.f(below))) @ a
