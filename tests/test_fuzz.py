@@ -97,8 +97,11 @@ WITHOUT = {
     # that fit together, targets within reach, the parameters of a net, a block of one output
     "chen2024.interpolant.gaussian_mixture_kl",
     "chen2024.interpolant.interpolation_trial",
+    "chen2024.interpolant.limit_trial",
     "chen2024.local_rademacher.kl_supremum",
     "chen2024.local_rademacher.local_trial",
+    "chen2024.margin.least_norm_margin",
+    "chen2024.margin.margin_trial",
     "chen2024.sign_teacher.SignTeacher",
     "chen2024.sphere_kernel.Spectrum.collision",
     "chen2024.spirals.adam",

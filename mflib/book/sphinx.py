@@ -243,6 +243,13 @@ def _without_thebe(app: Sphinx, page: str, template: str, context: dict, doctree
     ]
 
 
+def _without_fields(
+    app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out the fields of a named tuple: its docstring says what each one is."""
+    return True if type(member).__name__ == "_tuplegetter" else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
     app.add_node(_Shown)
@@ -253,6 +260,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("trials", _TrialsDirective)
     app.set_html_assets_policy("always")
     app.connect("builder-inited", _execute)
+    app.connect("autodoc-skip-member", _without_fields)
     app.connect("source-read", _substitute)
     app.connect("env-get-outdated", _outdated)
     app.connect("doctree-resolved", _fill)

@@ -304,8 +304,9 @@ def hidden_member(spectrum: Spectrum, x: Tensor, test: Tensor, fresh: Tensor) ->
         If a point is no unit vector, or the sample repeats one.
     """
     require_instance("spectrum", spectrum, Spectrum)
+    d = require_tensor("x", x, 2).shape[-1]
     for name, points in (("x", x), ("test", test), ("fresh", fresh)):
-        _matrix(name, require_tensor(name, points, 2, last=x.shape[-1]))
+        _matrix(name, require_tensor(name, points, 2, last=d))
     solved, info = torch.linalg.solve_ex(spectrum.kernel(x), spectrum.kernel(x, test))
     if info:
         raise ValueError("x: holds a point twice, the kernel is singular; keep distinct ones")

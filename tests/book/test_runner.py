@@ -24,7 +24,7 @@ def out(checkout):
     return checkout.root / "_build" / "chapters"
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
@@ -148,7 +148,7 @@ def test_a_folder_that_cannot_be_written_is_named(checkout, tmp_path):
         runner.run(checkout.root, ["good"], out=tmp_path / "file" / "x")
 
 
-SLOW = "import subprocess, sys\nsubprocess.Popen(['sleep', '99'])"
+SLOW = "import subprocess, sys\nsubprocess.Popen(['sleep', '600'])"
 
 
 @pytest.fixture
