@@ -4,7 +4,7 @@ r"""The two residual networks of the teacher-student paper: ensemble and wide.
 
     X^{l+1} = X^l + \frac1L \int \sigma(\theta X^l)\, \rho^l(d\theta)
     \quad\text{(wide, eq. (7))}, \qquad
-    \int X^L_{\boldsymbol\theta}(x)\, \rho(d\boldsymbol\theta)
+    \int X^L_{\vec\theta}(x)\, \rho(d\vec\theta)
     \quad\text{(ensemble, Section 3.1)}.
 
 The wide network averages inside a block, the ensemble at the end.
@@ -173,7 +173,7 @@ class Ensemble:
         return torch.einsum("...jid,...j->...id", out, weights)
 
     def branches(self, theta: Tensor) -> Tensor:
-        r"""Return :math:`X^L_{\boldsymbol\theta_j}(x_i)`, shape (..., N, n, d)."""
+        r"""Return :math:`X^L_{\vec\theta_j}(x_i)`, shape (..., N, n, d)."""
         return self._paths("theta", theta).X[..., -1, :, :]
 
     def output(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -193,7 +193,7 @@ class Ensemble:
         return _finite("probes", (out * r.unsqueeze(-3)).sum(-1).mean(-1))
 
     def velocity(self, theta: Tensor, weights: Tensor | None = None) -> Tensor:
-        r"""Return :math:`-\nabla_{\boldsymbol\theta} \Phi` at the branches, (..., N, L, k)."""
+        r"""Return :math:`-\nabla_{\vec\theta} \Phi` at the branches, (..., N, L, k)."""
         path = self._paths("theta", theta, self.y.shape[:-2])
         out, n = path.X[..., -1, :, :], self.x.shape[-2]
         r = _residual(self._mean(out, weights), self.y).unsqueeze(-3)

@@ -201,7 +201,7 @@ def test_the_ledger_groups_by_paper_and_shows_what_is_planned(tab, address):
     tab.visit(f"{address}/book/ledger.html")
     heads = tab.run("[...document.querySelectorAll('.mf-group')].map(r => r.textContent)")
     assert all(" claims measured" in head and " of " in head for head in heads)
-    assert {head.split(":")[0] for head in heads} == {
+    assert {head.split(":")[0].strip() for head in heads} == {
         row.paper for row in register.read(ROOT / "book" / "claims.csv").values()
     }
 
