@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -243,6 +244,29 @@ def _without_thebe(app: Sphinx, page: str, template: str, context: dict, doctree
     ]
 
 
+def _searchable(app: Sphinx, error: Exception | None) -> None:
+    """Add the words of every claim's identifier to the search index.
+
+    The index holds stems (ts becomes t), the search leaves words of two letters as they
+    are; so neither would find TS-E8.
+    """
+    index = Path(app.outdir) / "searchindex.js"
+    if error or app.builder.format != "html" or not index.is_file():
+        return
+    text = index.read_text("utf-8")
+    begin, end = text.index("{"), text.rindex("}") + 1
+    found = json.loads(text[begin:end])
+    place = {name: number for number, name in enumerate(found["docnames"])}
+    for claim in books.ledger(_root(app))["claims"]:
+        pages = (f"notebooks/{claim['notebook']}", "book/ledger")
+        for word in re.split(r"[^a-z0-9]+", claim["id"].lower()):
+            known = found["terms"].get(word, [])
+            known = known if isinstance(known, list) else [known]
+            numbers = {*known, *(place[page] for page in pages if page in place)}
+            found["terms"][word] = sorted(numbers)
+    provenance.write(index, text[:begin] + json.dumps(found) + text[end:])
+
+
 def _without_fields(
     app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any
 ) -> bool | None:
@@ -261,6 +285,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.set_html_assets_policy("always")
     app.connect("builder-inited", _execute)
     app.connect("autodoc-skip-member", _without_fields)
+    app.connect("build-finished", _searchable)
     app.connect("source-read", _substitute)
     app.connect("env-get-outdated", _outdated)
     app.connect("doctree-resolved", _fill)
