@@ -24,7 +24,7 @@ from sphinx.util import logging
 
 from .. import provenance
 from ..claims import trials
-from . import chapters, executed, reruns, runner, tables
+from . import boxes, chapters, executed, glance, reruns, runner, tables
 from . import ledger as books
 
 __all__ = ["portable", "setup"]
@@ -282,6 +282,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claims", _ClaimsDirective)
     app.add_directive("reruns", _RerunsDirective)
     app.add_directive("trials", _TrialsDirective)
+    boxes.setup(app)
+    glance.setup(app)
     app.set_html_assets_policy("always")
     app.connect("builder-inited", _execute)
     app.connect("autodoc-skip-member", _without_fields)
