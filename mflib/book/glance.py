@@ -84,32 +84,12 @@ def facts(read: int, seconds: float | None, claims: list[dict[str, Any]]) -> str
         took += f"; it ran in {run} on one core for this page"
     shown = []
     for claim in claims:
-        sign, word, colour = card.badge(claim)
+        sign, word = badges.of(claim)
         shown.append(
-            f'<li class="mf-{colour}"><a href="#claim-{quote(claim["id"].lower())}">'
+            f'<li class="mf-{badges.tone(word)}"><a href="#claim-{quote(claim["id"].lower())}">'
             f'{html.escape(claim["id"])}</a> <span class="mf-badge">{sign} {word}</span></li>'
         )
     return (
         f'<p class="mf-glance"><b>Time:</b> {took[2:]}.</p>'
         f'<p class="mf-glance"><b>Claims:</b></p><ul class="mf-glance">{"".join(shown)}</ul>'
     )
-
-
-def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Put the computed facts into the box of a chapter."""
-    boxes = [n for n in doctree.findall(nodes.admonition) if "glance" in n["classes"]]
-    if not boxes or not docname.startswith("notebooks/"):
-        return
-    name, out = Path(docname).name, chapters.find_root(Path(app.srcdir)) / "_build" / "chapters"
-    path = out / f"{name}.ipynb"
-    words = facts(
-        minutes(chapters.load(path)),
-        executed.noted(out, name).get("seconds"),
-        ledger.claims_of(path),
-    )
-    boxes[0] += nodes.raw("", words, format="html")
-
-
-def setup(app: Sphinx) -> None:
-    """Connect the box to Sphinx."""
-    app.connect("doctree-resolved", _fill)

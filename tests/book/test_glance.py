@@ -8,7 +8,8 @@ from conftest import ROOT
 from docutils import nodes
 from sphinx_proof.nodes import theorem_node
 
-from mflib.book import boxes, chapters, glance
+from mflib.book import chapters, glance
+from mflib.book.sphinx import boxes
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STATEMENT = re.compile(r"^:::\{prf:\w+\} (.*)$", re.MULTILINE)
