@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import html
 import re
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from docutils import nodes
-from sphinx.application import Sphinx
+from . import badges
 
-from ..claims import card
-from . import chapters, executed, ledger
-
-__all__ = ["facts", "minutes", "setup"]
+__all__ = ["facts", "minutes"]
 
 #: Words a minute; seconds for a displayed formula, a figure and a line of code.
 _WORDS, _DISPLAY, _FIGURE, _LINE = 180, 15, 20, 2
