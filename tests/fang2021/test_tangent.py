@@ -37,11 +37,15 @@ def test_the_gradient_in_scaled_coordinates_is_autograds():
 def test_the_curvature_is_the_norm_of_the_hessian():
     net = network(depth=2)
     space = WeightSpace(net, 3)
-    u = space.vector(weights(net, m=3, batch=()))
-    hessian = torch.func.jacfwd(space.gradient)(u)
-    size, direction = space.curvature(u, generator(), 400)
-    torch.testing.assert_close(size, torch.linalg.matrix_norm(hessian, 2), rtol=1e-6, atol=0)
-    assert abs(direction.norm() - 1) < 1e-12
+    u = space.vector(weights(net, m=3))
+    sizes, directions = space.curvature(u)
+    assert len(u) > 1 and sizes[0] != sizes[1]
+    for each, size, direction in zip(u, sizes, directions, strict=True):
+        hessian = torch.func.jacfwd(space.gradient)(each)
+        torch.testing.assert_close(size, torch.linalg.matrix_norm(hessian, 2), rtol=1e-10, atol=0)
+        along = hessian @ direction
+        torch.testing.assert_close(along, (direction @ along) * direction, atol=1e-10, rtol=0)
+        assert abs(direction.norm() - 1) < 1e-12
 
 
 def test_picard_reaches_the_implicit_solution_from_any_guess():
