@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .arguments import require_instance, require_number
+
 __all__ = ["ACTIVATIONS", "Activation", "Form", "activation", "form", "tanh_form"]
 
 #: Below this bound of the preactivations tanh is evaluated to its own rounding.
@@ -282,15 +284,15 @@ def tanh_form() -> str:
     return "sigmoid" if _amd_with_avx2() else "tanh"
 
 
-def form(sigma: Activation, bound: float = math.inf) -> Form:
+def form(sigma: Activation, bound: float | None = None) -> Form:
     r"""Return the way to evaluate an activation in place.
 
     Parameters
     ----------
     sigma : Activation
         Which one.
-    bound : float
-        A bound of the preactivations' size.
+    bound : float, optional
+        A bound of the preactivations' size, where one is known.
 
     Returns
     -------
@@ -306,8 +308,8 @@ def form(sigma: Activation, bound: float = math.inf) -> Form:
     >>> form(activation("tanh"), bound=0.01).name
     'tanh'
     """
-    if not isinstance(sigma, Activation):
-        raise TypeError(f"sigma: expected an Activation, got {type(sigma).__name__}")
+    require_instance("sigma", sigma, Activation)
+    small = bound is not None and require_number("bound", bound) < _SMALL
     if not sigma.forms:
 
         def state(z: Tensor, slope: Tensor) -> None:
@@ -315,6 +317,6 @@ def form(sigma: Activation, bound: float = math.inf) -> Form:
             z.copy_(sigma.f(z))
 
         return Form(sigma.name, state, _times, tiles=2)
-    if sigma.forms is _TANH and bound > _SMALL and tanh_form() == "sigmoid":
+    if sigma.forms is _TANH and not small and tanh_form() == "sigmoid":
         return sigma.forms[1]
     return sigma.forms[0]

@@ -27,6 +27,7 @@ from ..arguments import (
     require_alike,
     require_batch,
     require_broadcast,
+    require_choice,
     require_generator,
     require_instance,
     require_number,
@@ -340,6 +341,7 @@ class ScaledResNet:
             If an argument is malformed.
         """
         require_tensor("theta", theta, 3, last=self.encoder.k)
+        require_choice("laplacian", laplacian, (False, True))
         batch, n = self._batches(theta, omega, x, y=y), x.shape[-2]
         layers = network(self.encoder, self._law(theta), theta.shape[-3])
 
@@ -478,6 +480,7 @@ class ScaledResNet:
             As there; None for a frozen encoder.
         """
         self._particles(theta, omega, passed)
+        require_choice("laplacian", laplacian, (False, True))
         encoder, predictor = self.first_variation(passed)
         last = predictor.slopes(omega, laplacian)
         first = [None] * len(last) if theta is None else encoder.slopes(theta, laplacian)
