@@ -28,7 +28,7 @@ from .blocks import Block
 from .neurons import Neurons, Textbook
 from .stepping import Tableau, tableau
 
-__all__ = ["Kernel", "Layers", "Network", "backward", "forward", "sweep"]
+__all__ = ["Kernel", "Layers", "Network", "backward", "forward", "sweep", "watched"]
 
 #: What a pass uses of its layers.
 Kernel = Neurons | Textbook
@@ -190,10 +190,10 @@ def _joined(parts: Sequence[Tensor], axis: int) -> Tensor:
 def _textbook(laws: list[tuple[Block, Tensor, Tensor]], data: list[Tensor]) -> bool:
     """Whether a block is no sum of neurons, or a derivative is being taken."""
     tensors = [v for _, *law in laws for v in law] + data
-    return any(map(_watched, tensors)) or not all(block.group for block, *_ in laws)
+    return any(map(watched, tensors)) or not all(block.group for block, *_ in laws)
 
 
-def _watched(v: Tensor) -> bool:
+def watched(v: Tensor) -> bool:
     """Whether autograd follows a tensor, in reverse, forward or by torch.func."""
     return (
         (v.requires_grad and torch.is_grad_enabled())
