@@ -91,7 +91,7 @@ def _box(
     link: Callable[[dict[str, Any]], str],
 ) -> str:
     first, second, tone = _words(node, claims)
-    short = textwrap.shorten(second, 19, placeholder=" ...")
+    short = textwrap.shorten(second, 22, placeholder="").rstrip(",/ ") or second[:20]
     inner = (
         f"<title>{html.escape(_said(node, claims))}</title>"
         f'<rect x="{x:g}" y="{y:g}" width="{_WIDE}" height="{_HIGH}" rx="6"/>'

@@ -19,17 +19,51 @@ from .. import ledger as books
 __all__ = ["setup"]
 
 
+#: The parts of MathJax that the pages use: TeX, letters as a font, words for screen readers.
+_MATHJAX = (
+    "startup.js",
+    "core.js",
+    "input/tex.js",
+    "output/chtml.js",
+    "output/chtml/fonts/tex.js",
+    "output/chtml/fonts/woff-v2",
+    "a11y/assistive-mml.js",
+)
+
+
 def _mathjax(app: Sphinx, error: Exception | None) -> None:
-    """Copy one file of the installed MathJax into the site: no page asks another host."""
+    """Copy parts of the installed MathJax into the site: no page asks another host."""
     if error or app.builder.format != "html":
         return
     files = metadata.files("sphinx-mathjax-offline") or []
-    script = next((f for f in files if f.name == "tex-svg.js"), None)
-    if script is None:
-        raise ExtensionError("sphinx-mathjax-offline holds no tex-svg.js; install it again")
-    target = Path(app.outdir) / "_static" / "mathjax" / "tex-svg.js"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(script.locate(), target)
+    start = next((f for f in files if str(f).endswith("static/mathjax/startup.js")), None)
+    if start is None:
+        raise ExtensionError("sphinx-mathjax-offline holds no startup.js; install it again")
+    home, target = Path(str(start.locate())).parent, Path(app.outdir) / "_static" / "mathjax"
+    shutil.rmtree(target, ignore_errors=True)
+    for part in _MATHJAX:
+        (target / part).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (home / part).is_dir() else shutil.copyfile
+        copy(home / part, target / part)
+
+
+#: What the theme loads and no page needs: icons drawn by a script, and two fonts of icons.
+_NEEDLESS = re.compile(
+    r"\s*<script src=\"[^\"]*fontawesome/[^\"]*\"></script>"
+    r"|\s*<link rel=\"preload\"[^>]*fa-(?:brands|regular)-400[^>]*>"
+    r"|\s*<link rel=\"preload\" as=\"script\"[^>]*fontawesome[^>]*>"
+)
+
+
+def _light(app: Sphinx, error: Exception | None) -> None:
+    """Take out of the pages what the theme loads and no page needs."""
+    if error or app.builder.format != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        text = path.read_text("utf-8")
+        lighter = _NEEDLESS.sub("", text)
+        if lighter != text:
+            provenance.write(path, lighter)
 
 
 def _without_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
@@ -69,4 +103,5 @@ def setup(app: Sphinx) -> None:
     app.set_html_assets_policy("always")
     app.connect("html-page-context", _without_thebe, priority=900)
     app.connect("build-finished", _mathjax)
+    app.connect("build-finished", _light)
     app.connect("build-finished", _searchable)
