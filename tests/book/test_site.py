@@ -14,7 +14,7 @@ from mflib.claims import register
 
 pytestmark = needs
 ROWS = "[...document.querySelectorAll('.mf-ledger > table > tbody > tr:not(.mf-group)')]"
-SHOWN = f"{ROWS}.filter(row => !row.hidden)"
+LISTED = f"{ROWS}.filter(row => !row.hidden)"
 CLAIM = ".mf-ledger > table > tbody > tr > td:nth-child(2) a"
 
 
@@ -53,13 +53,13 @@ def test_every_claim_of_the_ledger_leads_to_its_place(tab, address):
 
 def test_the_ledger_filters_by_words_and_says_how_many_are_left(tab, address):
     tab.visit(f"{address}/book/ledger.html")
-    every = tab.run(f"{SHOWN}.length")
+    every = tab.run(f"{LISTED}.length")
     for words, left in (("LU-T2r", 1), ("", every)):
         tab.run(
             f"{{const f = document.getElementById('mf-filter'); f.value = '{words}';"
             "f.dispatchEvent(new Event('input'));}"
         )
-        assert tab.run(f"{SHOWN}.length") == left
+        assert tab.run(f"{LISTED}.length") == left
         said = tab.run("document.getElementById('mf-count').textContent")
         assert said == f"{left} of {every} claims shown"
     assert tab.run("document.getElementById('mf-count').getAttribute('role')") == "status"
@@ -71,12 +71,12 @@ def test_the_buttons_of_the_ledger_filter_and_the_address_keeps_them(tab, addres
     for what, value in (("paper", "lu2020"), ("kind", "counterexample")):
         tab.run(button.format(what, value) + ".click()")
         assert tab.run(button.format(what, value) + ".getAttribute('aria-pressed')") == "true"
-    few = tab.run(f"{SHOWN}.map(row => [row.dataset.paper, row.dataset.kind].join())")
+    few = tab.run(f"{LISTED}.map(row => [row.dataset.paper, row.dataset.kind].join())")
     assert few and set(few) == {"lu2020,counterexample"}
     tab.visit(tab.run("location.href"))
-    assert tab.run(f"{SHOWN}.length") == len(few)
+    assert tab.run(f"{LISTED}.length") == len(few)
     tab.run("document.querySelector('.mf-reset').click()")
-    assert tab.run(f"{SHOWN}.length") == tab.run(f"{ROWS}.length") > len(few)
+    assert tab.run(f"{LISTED}.length") == tab.run(f"{ROWS}.length") > len(few)
     assert "?" not in tab.run("location.href")
 
 
@@ -112,7 +112,7 @@ def test_the_bars_of_the_landing_page_lead_to_the_rows_they_count(tab, address):
     assert bars
     for href, count in bars[:3] + bars[-2:]:
         tab.visit(href)
-        assert tab.run(f"{SHOWN}.length") == int(count)
+        assert tab.run(f"{LISTED}.length") == int(count)
 
 
 def test_the_landing_page_has_a_picture_three_doors_and_says_how_to_cite(tab, address):
@@ -233,3 +233,96 @@ def test_a_chapter_that_is_downloaded_says_what_it_needs(tab, address):
             cells = json.loads(path.read_text("utf-8"))["cells"]
             assert "import mflib" in "".join(cells[0]["source"]), page
             assert not any(cell.get("outputs") for cell in cells), page
+
+
+def sliders():
+    return [p for p in PAGES if 'class="mf-slider"' in (SITE / p).read_text("utf-8")]
+
+
+SHOWN = "[...document.querySelectorAll('.mf-slider')[0].querySelectorAll('.mf-frame')]"
+PART = "document.querySelectorAll('.mf-slider')[0].querySelector"
+
+
+def test_the_book_has_pictures_that_answer_to_a_slider():
+    assert len(sliders()) >= 3
+
+
+@pytest.mark.parametrize("page", sliders())
+def test_a_slider_moves_its_picture_by_keyboard_and_says_what_is_seen(tab, address, page):
+    tab.width(1280)
+    tab.visit(f"{address}/{page}")
+    frames = tab.run(f"{SHOWN}.length")
+    visible = f"{SHOWN}.map((f, i) => f.offsetHeight > 50 ? i : -1).filter(i => i >= 0)"
+    assert tab.run(visible) == [0] and frames >= 2
+    assert tab.run(f"{SHOWN}.every(f => f.complete && f.naturalWidth > 100)")
+    first = tab.run(f"{PART}('.mf-says').textContent")
+    tab.run(f"{PART}('input').focus()")
+    for key in ("ArrowRight", "End"):
+        for kind in ("rawKeyDown", "keyUp"):
+            code = {"ArrowRight": 39, "End": 35}[key]
+            tab.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
+        at = 1 if key == "ArrowRight" else frames - 1
+        assert tab.run(visible) == [at]
+        says = tab.run(f"{SHOWN}[{at}].dataset.says")
+        assert tab.run(f"{PART}('.mf-says').textContent") == says
+        assert says in tab.run(f"{PART}('input').getAttribute('aria-valuetext')")
+        assert tab.run(f"{PART}('.mf-at').textContent") == tab.run(f"{SHOWN}[{at}].dataset.label")
+    assert says != first
+
+
+@pytest.mark.parametrize("page", sliders()[:1])
+def test_a_slider_rests_until_it_is_played_and_never_plays_for_who_wants_less_motion(
+    tab, address, page
+):
+    value = f"+{PART}('input').value"
+    later = "new Promise(done => setTimeout(() => done(1), 900))"
+    tab.visit(f"{address}/{page}")
+    tab.run(later)
+    assert tab.run(value) == 0
+    tab.run(f"{PART}('button').click()")
+    tab.run(later)
+    assert tab.run(value) > 0 and tab.run(f"{PART}('button').textContent") == "Pause"
+    tab.run(f"{PART}('button').click()")
+    stopped = tab.run(value)
+    tab.run(later)
+    assert tab.run(value) == stopped and tab.run(f"{PART}('button').textContent") == "Play"
+    wish = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    tab.call("Emulation.setEmulatedMedia", features=wish)
+    try:
+        tab.visit(f"{address}/{page}")
+        assert tab.run(f"{PART}('button').offsetHeight") == 0
+        assert tab.run(f"{PART}('input').offsetHeight") > 0
+    finally:
+        tab.call("Emulation.setEmulatedMedia", features=[])
+
+
+@pytest.mark.parametrize("page", sliders()[:1])
+def test_without_a_script_the_first_frame_stands_alone(tab, address, page):
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        tab.call("Page.navigate", url=f"{address}/{page}")
+        time.sleep(3)
+        number = tab.call("DOM.getDocument")["root"]["nodeId"]
+
+        def shown(selector):
+            found = tab.call("DOM.querySelector", nodeId=number, selector=selector)["nodeId"]
+            return "model" in tab.call("DOM.getBoxModel", nodeId=found)
+
+        assert shown(".mf-frame:first-child") and shown(".mf-says")
+        assert not shown(".mf-frame:nth-child(2)") and not shown(".mf-moves input")
+    finally:
+        tab.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_a_word_of_the_glossary_is_linked_once_a_page_and_leads_to_its_place(tab, address):
+    text = (SITE / "book" / "glossary.html").read_text("utf-8")
+    words = 0
+    for page in PAGES:
+        tab.visit(f"{address}/{page}")
+        links = tab.run("[...document.querySelectorAll('a.mf-term')].map(a => [a.hash, a.title])")
+        if page != "book/glossary.html":
+            assert len({place for place, _ in links}) == len(links), page
+        for place, title in links:
+            assert f'id="{place[1:]}"' in text and title, (page, place)
+        words += len(links)
+    assert words > 100

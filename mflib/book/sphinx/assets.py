@@ -66,6 +66,50 @@ def _light(app: Sphinx, error: Exception | None) -> None:
             provenance.write(path, lighter)
 
 
+#: A class that names an icon.
+_ICON = re.compile(r"\bfa-([a-z0-9-]+)")
+
+
+def _icons(app: Sphinx, error: Exception | None) -> None:
+    """Keep of the theme's thousands of icons those that the pages and scripts name.
+
+    The style sheet keeps its rules that name no icon or one of these, the font their glyphs.
+    """
+    home = next((Path(app.outdir) / "_static" / "vendor" / "fontawesome").glob("*"), None)
+    if error or app.builder.format != "html" or home is None:
+        return
+    folder = Path(app.outdir)
+    texts = [*folder.rglob("*.html"), *(folder / "_static").glob("**/*.js")]
+    used = {name for path in texts if "fontawesome" not in str(path)
+            for name in _ICON.findall(path.read_text("utf-8", "ignore"))}  # fmt: skip
+    sheet = home / "css" / "all.min.css"
+    rules = re.findall(r"[^{}]+\{[^{}]*\}", sheet.read_text("utf-8"))
+    kept, glyphs = [], set()
+    for rule in rules:
+        code = re.search(r'content:"\\([0-9a-f]+)"', rule)
+        if code is None or used & set(_ICON.findall(rule.split("{")[0])):
+            if not re.search(r"fa-(?:brands|regular|v4compatibility)|FontAwesome", rule):
+                kept.append(rule)
+                glyphs |= {int(code[1], 16)} if code else set()
+    if len(kept) < len(rules):
+        provenance.write(sheet, "".join(kept))
+        _subset(home / "webfonts" / "fa-solid-900.ttf", glyphs)
+
+
+def _subset(font: Path, glyphs: set[int]) -> None:
+    """Write a font's glyphs, no others, beside it as woff2 where the style sheet looks."""
+    from fontTools import subset
+    from fontTools.ttLib import TTFont
+
+    opened = TTFont(font)
+    small = subset.Subsetter()
+    small.populate(unicodes=glyphs)
+    small.subset(opened)
+    opened.save(font)
+    # of the two files that the style sheet names, browsers take the first that is there
+    provenance.write(font.with_suffix(".woff2"), font.read_bytes())
+
+
 def _without_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
     """Leave out the scripts for live kernels, which would be asked of another host."""
     context["script_files"] = [
@@ -104,4 +148,5 @@ def setup(app: Sphinx) -> None:
     app.connect("html-page-context", _without_thebe, priority=900)
     app.connect("build-finished", _mathjax)
     app.connect("build-finished", _light)
+    app.connect("build-finished", _icons)
     app.connect("build-finished", _searchable)
