@@ -101,8 +101,7 @@ def _box(
     about = f'class="mf-node mf-{tone}" data-node="{html.escape(node)}"'
     if hypothesis(node):
         return f"<g {about}>{inner}</g>"
-    words = html.escape(_said(node, claims))
-    return f'<a {about} href="{address(link(claims[node]))}" aria-label="{words}">{inner}</a>'
+    return f'<a {about} href="{address(link(claims[node]))}">{inner}</a>'
 
 
 def listing(

@@ -47,27 +47,51 @@ def _mathjax(app: Sphinx, error: Exception | None) -> None:
         copy(home / part, target / part)
 
 
-#: What the theme loads and no page needs: icons drawn by a script, and two fonts of icons.
+#: What the theme loads and no page needs: icons drawn by a script, and whole fonts of icons.
 _NEEDLESS = re.compile(
     r"\s*<script src=\"[^\"]*fontawesome/[^\"]*\"></script>"
-    r"|\s*<link rel=\"preload\"[^>]*fa-(?:brands|regular)-400[^>]*>"
+    r"|\s*<link rel=\"preload\"[^>]*fa-[a-z]+-[49]00[^>]*>"
     r"|\s*<link rel=\"preload\" as=\"script\"[^>]*fontawesome[^>]*>"
 )
 
 
+#: What the theme writes and readers of screens stumble over, and what they are told instead.
+_SPOKEN = (
+    # a label that is not what the button says
+    (re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"'), r"\1"),
+    (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
+    # a fold without a word
+    (
+        re.compile(r'<summary>(?=<span class="toctree-toggle")'),
+        '<summary aria-label="pages below">',
+    ),
+    # a list of definitions that defines nothing: the lines of a long signature
+    (
+        re.compile(r"<dl>\n((?:<dd><em class=\"sig-param\">.*?</dd>\n)+)</dl>"),
+        lambda found: '<span class="mf-params">{}</span>'.format(
+            found[1].replace("<dd>", "<span>").replace("</dd>", "</span>")
+        ),
+    ),
+)
+
+
 def _light(app: Sphinx, error: Exception | None) -> None:
-    """Take out of the pages what the theme loads and no page needs."""
+    """Take out of the pages what the theme loads and no page needs, and mend its labels."""
     if error or app.builder.format != "html":
         return
     for path in Path(app.outdir).rglob("*.html"):
         text = path.read_text("utf-8")
-        lighter = _NEEDLESS.sub("", text)
-        if lighter != text:
-            provenance.write(path, lighter)
+        better = _NEEDLESS.sub("", text)
+        for pattern, words in _SPOKEN:
+            better = pattern.sub(words, better)
+        if better != text:
+            provenance.write(path, better)
 
 
 #: A class that names an icon.
 _ICON = re.compile(r"\bfa-([a-z0-9-]+)")
+#: Icons that spin and beat.
+_MOTION = re.compile(r"@(?:-webkit-)?(?:keyframes|media)[^{]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")
 
 
 def _icons(app: Sphinx, error: Exception | None) -> None:
@@ -83,7 +107,8 @@ def _icons(app: Sphinx, error: Exception | None) -> None:
     used = {name for path in texts if "fontawesome" not in str(path)
             for name in _ICON.findall(path.read_text("utf-8", "ignore"))}  # fmt: skip
     sheet = home / "css" / "all.min.css"
-    rules = re.findall(r"[^{}]+\{[^{}]*\}", sheet.read_text("utf-8"))
+    text = _MOTION.sub("", sheet.read_text("utf-8"))
+    rules = re.findall(r"[^{}]+\{[^{}]*\}", text)
     kept, glyphs = [], set()
     for rule in rules:
         code = re.search(r'content:"\\([0-9a-f]+)"', rule)
@@ -92,22 +117,25 @@ def _icons(app: Sphinx, error: Exception | None) -> None:
                 kept.append(rule)
                 glyphs |= {int(code[1], 16)} if code else set()
     if len(kept) < len(rules):
-        provenance.write(sheet, "".join(kept))
-        _subset(home / "webfonts" / "fa-solid-900.ttf", glyphs)
+        text = re.sub(r"url\([^)]*\.woff2\) format\(\"woff2\"\),", "", "".join(kept))
+        provenance.write(sheet, text)
+        _subset(home / "webfonts", glyphs)
 
 
-def _subset(font: Path, glyphs: set[int]) -> None:
-    """Write a font's glyphs, no others, beside it as woff2 where the style sheet looks."""
+def _subset(folder: Path, glyphs: set[int]) -> None:
+    """Keep one font of icons with these glyphs, and no other file."""
     from fontTools import subset
     from fontTools.ttLib import TTFont
 
+    font = folder / "fa-solid-900.ttf"
     opened = TTFont(font)
     small = subset.Subsetter()
     small.populate(unicodes=glyphs)
     small.subset(opened)
     opened.save(font)
-    # of the two files that the style sheet names, browsers take the first that is there
-    provenance.write(font.with_suffix(".woff2"), font.read_bytes())
+    for other in folder.iterdir():
+        if other != font:
+            other.unlink()
 
 
 def _without_thebe(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
