@@ -226,13 +226,15 @@ def test_mathematics_neither_links_nor_loads_nor_has_a_menu(tab, address):
     assert tab.requests == []
 
 
-def test_a_chapter_that_is_downloaded_says_what_it_needs(tab, address):
+def test_a_chapter_that_is_downloaded_says_what_it_needs_and_shows_what_it_found(tab, address):
     for page in PAGES:
         if page.startswith("notebooks/"):
             path = SITE / "_sources" / f"{page.removesuffix('.html')}.ipynb"
             cells = json.loads(path.read_text("utf-8"))["cells"]
             assert "import mflib" in "".join(cells[0]["source"]), page
-            assert not any(cell.get("outputs") for cell in cells), page
+            assert any(cell.get("outputs") for cell in cells), page
+            tags = [tag for cell in cells for tag in cell["metadata"].get("tags", ())]
+            assert "injected-parameters" not in tags and "parameters" in tags
 
 
 def sliders():
