@@ -11,7 +11,12 @@ from sphinx_proof.nodes import theorem_node
 from mflib.book import chapters, glance
 from mflib.book.sphinx import boxes
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+#: The primer claims nothing, and has a shape of its own.
+NOTEBOOKS = [
+    path
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+    if "(claim-" in path.read_text("utf-8")
+]
 STATEMENT = re.compile(r"^:::\{prf:\w+\} (.*)$", re.MULTILINE)
 SOURCES = ("{cite}`", "Teacher-student paper", "Derived here", "New in this book", "Remark after")
 
