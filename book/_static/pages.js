@@ -56,8 +56,13 @@ const stack = image => {
 const scrollable = () => document.querySelectorAll("mjx-container, .bd-article pre, .bd-article .mf-map, .bd-article table.table, .mf-card")
   .forEach(box => {
     const inline = box.matches("mjx-container:not([display])");
-    if (inline) box.classList.toggle("mf-wide", box.getBoundingClientRect().width > box.parentElement.clientWidth + 1 &&
-      box.parentElement.clientWidth > 0);
+    if (inline) {
+      let around = box.parentElement;
+      while (!around.clientWidth && around !== document.body) around = around.parentElement;  // lines have none
+      box.classList.remove("mf-wide");
+      const room = around.getBoundingClientRect().right - parseFloat(getComputedStyle(around).paddingRight);
+      box.classList.toggle("mf-wide", box.getBoundingClientRect().right > room + 1);
+    }
     if (box.scrollWidth > box.clientWidth + 1 && box.clientWidth > 0) box.tabIndex = 0;
   });
 
