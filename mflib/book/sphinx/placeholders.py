@@ -31,7 +31,6 @@ from .. import (
 )
 from .. import ledger as books
 from .citation import line as citation
-from .pictures import Picture
 
 __all__ = ["Shown", "anchor", "raw", "setup"]
 
@@ -210,7 +209,6 @@ def setup(app: Sphinx) -> None:
     app.add_node(Shown)
     for name, needs in (("ledger", 0), ("verdicts", 0), ("claims", 1), ("map", 1)):
         app.add_directive(name, _word(name, needs))
-    app.add_directive("picture", Picture)
     app.add_directive("reruns", _Reruns)
     app.add_directive("trials", _Trials)
     for role in numbers.ROLES:
