@@ -35,7 +35,9 @@ def test_the_norm_is_no_transport_where_masses_differ_or_atoms_are_far():
     places = torch.tensor([0.0, 10.0, 10.5]).double()
     masses = torch.tensor([1.0, -1.0, 0.25]).double()
     # 1 at 0, -1 at 10, and from there up by 1/2
-    assert bounded_lipschitz_norm(places, masses).item() == pytest.approx(1 + 1 - 0.25 / 2, rel=1e-9)
+    assert bounded_lipschitz_norm(places, masses).item() == pytest.approx(
+        1 + 1 - 0.25 / 2, rel=1e-9
+    )
 
 
 def test_order_shift_and_scale_of_the_atoms():
