@@ -1,7 +1,8 @@
 r"""An explicit ceiling for the divergence of the trained head, for all time.
 
 With the kernels :math:`K_1=E[\nabla h\cdot\nabla h']` and
-:math:`K_2=E[\mathcal Lh\,\mathcal Lh']` of the particles at the start, :math:`\Lambda=\lambda_{\min}(K_1)` and
+:math:`K_2=E[\mathcal Lh\,\mathcal Lh']` of the particles at the start,
+:math:`\Lambda=\lambda_{\min}(K_1)` and
 :math:`\chi=\lambda_{\max}(K_1^{-1/2}K_2K_1^{-1/2})`,
 
 .. math::
