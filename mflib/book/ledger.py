@@ -241,10 +241,13 @@ def problems(root: Path, out: Path | None = None, names: Iterable[str] = ()) -> 
         try:
             lines += _state(chapter, out, lies[chapter.name])
             claims = claims_of(lies[chapter.name], chapter.name)
+            aside = chapters.is_aside(chapter)
         except chapters.ChapterError as error:
             lines.append(f"{chapter.name}: {error}")
             continue
-        if not claims:
+        if aside:
+            lines += [f"{c['id']}: {chapter.name} is tagged no-claims" for c in claims]
+        elif not claims:
             lines.append(f"{chapter.name}: carries no claim")
         lines += coverage.lacking(root, chapter.name, claims)
         for claim in claims:
