@@ -156,8 +156,8 @@ def test_the_loss_bound_of_the_dissipation_is_its_formula_in_two_dimensions():
         c.append(worst)
     kept = [max(0.0, 1 - c[l] * float(m[l]) / layers) for l in range(layers)]
     beyond = [math.prod(kept[l + 1 :]) for l in range(layers)]
-    whole = sum(float(m[l]) * b**2 for l, b in enumerate(beyond)) / layers
-    assert found.by_loss.item() == pytest.approx(2 * float(seen.loss * least) * whole)
+    whole = sum(float(m[l] * least[l]) * b**2 for l, b in enumerate(beyond)) / layers
+    assert found.by_loss.item() == pytest.approx(2 * float(seen.loss) * whole)
 
 
 def test_every_component_of_a_mixture_has_its_own_deviation():
