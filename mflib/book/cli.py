@@ -9,12 +9,15 @@ import json
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from .. import provenance
+from .. import provenance, workers
 from ..claims import KINDS
-from . import chapters, coverage, executed, reruns, runner, template
+from . import chapters, coverage, execute, executed, hold, reruns, runner, sweep, template
 from . import ledger as books
 
 __all__ = ["main"]
@@ -55,6 +58,32 @@ def _seconds(text: str) -> int | None:
     raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds, 0 for no limit")
 
 
+def _given(parser: argparse.ArgumentParser) -> None:
+    """Add the options that set parameters."""
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter, as papermill does; may be repeated",
+    )
+    parser.add_argument("--preset", choices=chapters.PRESETS, help="same as -p preset ...")
+
+
+def _workers(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where work is done."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--jobs", type=int, metavar="N", help="processes (default: one a core)")
+    where.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a running Dask scheduler, like tcp://host:8786"
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of each process here (default: 1)"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mflib", description="Run the chapters of the book and read their verdicts."
@@ -76,16 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", "Run chapters through papermill, only those whose inputs changed.")
     run.add_argument("chapter", nargs="*", metavar="CHAPTER", help="default: all chapters")
-    run.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="set a parameter, as papermill does; may be repeated",
-    )
-    run.add_argument("--preset", choices=chapters.PRESETS, help="same as -p preset ...")
+    _given(run)
     run.add_argument("--jobs", type=int, metavar="N", help="processes (default: one a core)")
     run.add_argument(
         "--timeout",
@@ -95,6 +115,40 @@ def _parser() -> argparse.ArgumentParser:
         help=f"seconds that one cell may take (default: {runner.TIMEOUT}; 0: no limit)",
     )
     run.add_argument("--force", action="store_true", help="run even what is up to date")
+
+    sweep = commands.add_parser(
+        "sweep",
+        help="Run a chapter at every point of a grid, under many seeds.",
+        description="Run a chapter at every point of a grid, under many seeds, into one table. The "
+        "same command again runs what is missing, failed or stale.",
+    )
+    sweep.add_argument("chapter", nargs="?", metavar="CHAPTER")
+    sweep.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="NAME=A,B,...",
+        help="values of a parameter; may be repeated, then the product counts",
+    )
+    sweep.add_argument("--seeds", metavar="LIST", help="values of the seed, like 0-49 or 0,2,5")
+    _given(sweep)
+    sweep.add_argument("--out", type=_folder, metavar="DIR", help="folder of the results")
+    _workers(sweep)
+    sweep.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=None,
+        metavar="S",
+        help="seconds that one point may take (default: no limit)",
+    )
+    sweep.add_argument("--keep", action="store_true", help="keep every executed notebook")
+    sweep.add_argument("--force", action="store_true", help="run even what is done")
+    sweep.add_argument(
+        "--report",
+        type=_folder,
+        metavar="DIR",
+        help="run nothing: print the summary of a folder and draw its figure",
+    )
 
     book = add("ledger", "Show every claim of the executed chapters.")
     book.add_argument("chapter", nargs="*", metavar="CHAPTER", help="default: all chapters")
@@ -211,6 +265,87 @@ def _run(root: Path, options: argparse.Namespace) -> int:
     if any(r.status == "failed" for r in results):
         return 1
     return 130 if any(r.status == "interrupted" for r in results) else 0
+
+
+def _place(
+    options: argparse.Namespace, out: Path
+) -> Callable[[], AbstractContextManager[workers.Workers]]:
+    """Return what gives the workers that the options ask for."""
+    for name in ("jobs", "threads"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise chapters.ChapterError(f"--{name} {value}: at least one is needed")
+    if options.scheduler:
+        if options.threads:
+            raise chapters.ChapterError("--threads: the workers of a scheduler have their own")
+        try:
+            address = workers.checked(options.scheduler)
+        except workers.WorkersError as error:
+            raise chapters.ChapterError(str(error)) from None
+        return lambda: workers.connect(address)
+    mark = {execute.MARK: str(out.resolve() / ".warm")}
+    return lambda: workers.local(options.jobs, options.threads or 1, mark)
+
+
+def _sweep(root: Path, options: argparse.Namespace) -> int:
+    from . import report
+
+    def say(line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
+
+    if options.report:
+        return _report(report, options.report)
+    if not options.chapter:
+        raise chapters.ChapterError("sweep: name a chapter, or a folder with --report")
+    if not options.out:
+        raise chapters.ChapterError("sweep: say with --out where the results are to lie")
+    given: dict[str, Any] = dict(options.parameter)
+    if options.preset:
+        given["preset"] = options.preset
+    grid: dict[str, list[Any]] = {}
+    for text in options.grid:
+        name, values = sweep.values_of(text)
+        if name in grid or (name == "seed" and options.seeds):
+            raise chapters.ChapterError(f"parameter {name}: has two grids")
+        grid[name] = values
+    if options.seeds:
+        grid["seed"] = sweep.seeds_of(options.seeds)
+    todo = sweep.points(root, [options.chapter], grid, given)
+    began = time.monotonic()
+    try:
+        count = sweep.run(
+            root,
+            todo,
+            options.out,
+            _place(options, options.out),
+            timeout=options.timeout,
+            keep=options.keep,
+            force=options.force,
+            say=say,
+        )
+    except (KeyboardInterrupt, hold.Ended) as ended:
+        number = ended.args[0] if isinstance(ended, hold.Ended) else signal.SIGINT
+        say(
+            f"interrupted ({signal.Signals(number).name}); finished points are kept, the same "
+            "command goes on from there"
+        )
+        return 128 + number
+    say(
+        f"{count.done} points ran in {time.monotonic() - began:.0f} s, {count.failed} failed; "
+        f"results in {options.out / 'results.csv'}"
+    )
+    _report(report, options.out)
+    return 1 if count.failed else 0
+
+
+def _report(report: Any, folder: Path) -> int:
+    table = report.read(folder)
+    for line in report.lines(table):
+        print(line)
+    if table["measured"].notna().any():
+        print(f"figure: {report.draw(table, folder / 'report.png')}")
+    return 0
 
 
 def _verdicts(root: Path, options: argparse.Namespace, names: list[str]) -> None:
@@ -400,6 +535,7 @@ def _command(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     commands = {
         "run": _run,
+        "sweep": _sweep,
         "ledger": _ledger,
         "chapters": _chapters,
         "reruns": _reruns,

@@ -11,31 +11,26 @@ import asyncio
 import atexit
 import contextlib
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 from queue import Empty
-from typing import Any
+from typing import Any, ClassVar
 
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
-from papermill.engines import NBClientEngine
+from papermill.engines import NBClientEngine, papermill_engines
 
+from ..workers import COUNTS
 from .warm import Fork, Warm
 
-__all__ = ["ONE_THREAD", "ForkEngine", "close", "warm"]
+__all__ = ["NAME", "ForkEngine", "close", "warm"]
 
-#: The environment of a process that computes with one thread.
-ONE_THREAD = {
-    name: "1"
-    for name in (
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-    )
-}
+#: How papermill knows it.
+NAME = "mflib"
 
 _lock = threading.Lock()
 _owned: dict[int, Warm] = {}
@@ -47,7 +42,9 @@ def warm() -> Warm:
         mine = _owned.get(os.getpid())
         if mine is None or not mine.alive:
             # a kernel works with one thread unless its user says otherwise
-            mine = Warm(ONE_THREAD | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"} | os.environ)
+            mine = Warm(
+                dict.fromkeys(COUNTS, "1") | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"} | os.environ
+            )
             _owned.clear()  # a forked owner has no part in its parent's
             _owned[os.getpid()] = mine
         return mine
@@ -116,9 +113,14 @@ def _idle(message: dict[str, Any], asked: str) -> bool:
 class _Manager(AsyncKernelManager):
     """A manager whose kernel is this interpreter's, forked."""
 
+    #: What the environment of its kernels has beside that of this process.
+    more: ClassVar[dict[str, str]] = {}
+
     def __init__(self, **kwargs: Any) -> None:
-        # sockets of this machine: nobody else can listen, and no two kernels get one port
-        super().__init__(transport="ipc", **kwargs)
+        # sockets in a folder of its own: nobody else can listen, and no two kernels get one
+        self._folder = tempfile.mkdtemp(prefix="mflib-")
+        place = {"connection_file": f"{self._folder}/kernel.json", "ip": f"{self._folder}/k"}
+        super().__init__(transport="ipc", **(kwargs | place))
         self.client_class, self.client_factory = f"{__name__}._Client", _Client
         spec = self.kernel_spec
         if spec.language.lower() != "python":
@@ -126,8 +128,16 @@ class _Manager(AsyncKernelManager):
                 f"engine mflib: the kernel {self.kernel_name!r} speaks {spec.language}, it forks "
                 "Python kernels only; leave --engine out"
             )
+        spec.env = spec.env | self.more
         spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         self.provisioner = _Forked(parent=self, kernel_spec=spec, kernel_id=self.kernel_id)
+
+    async def _async_cleanup_resources(self, restart: bool = False) -> None:
+        await super()._async_cleanup_resources(restart)
+        if not restart:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    cleanup_resources = _async_cleanup_resources
 
 
 class ForkEngine(NBClientEngine):
@@ -135,7 +145,15 @@ class ForkEngine(NBClientEngine):
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> Any:
-        """Do as papermill's own engine does, with another manager of kernels."""
+        """Do as papermill's own engine does, with another manager of kernels.
+
+        The argument ``environment`` holds variables for the kernel, beside those of papermill.
+        """
+        more = kwargs.pop("environment", None) or {}
+        manager = type("_Manager", (_Manager,), {"more": more})
         return super().execute_managed_notebook(
-            nb_man, kernel_name, **(kwargs | {"kernel_manager_class": _Manager})
+            nb_man, kernel_name, **(kwargs | {"kernel_manager_class": manager})
         )
+
+
+papermill_engines.register(NAME, ForkEngine)

@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+import shutil
 import signal
+import socket
 import sys
+import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import psutil
 
-__all__ = ["MARK", "SAYS", "main", "sweep"]
+from .executed import flaw
+
+__all__ = ["MARK", "SAYS", "clear", "main", "work"]
 
 #: The variable by which every process of a run is known: the notebook that it writes.
 MARK = "MFLIB_WRITES"
+
+#: How the name ends of a notebook that is being written.
+RUNNING = ".running.ipynb"
 
 #: How the line on standard error begins that says what went wrong.
 SAYS = "mflib says: "
 
 
-def sweep(where: Path) -> int:
+def clear(where: Path) -> int:
     """Kill what works for a notebook, or for any notebook of a folder; return how many.
 
     Kernels, and what they started, carry :data:`MARK` in their environment, so that they
@@ -46,7 +56,7 @@ def sweep(where: Path) -> int:
 
 
 def _leave(partial: Path, status: int) -> None:
-    sweep(partial)
+    clear(partial)
     with contextlib.suppress(OSError):
         partial.unlink(missing_ok=True)
     os._exit(status)
@@ -76,7 +86,14 @@ def _last(partial: Path) -> str:
     return "before its first cell"
 
 
-def _run(source: str, partial: Path, given: dict[str, Any], root: str, timeout: int | None) -> str:
+def _run(
+    source: str,
+    partial: Path,
+    given: dict[str, Any],
+    root: str,
+    timeout: float | None,
+    **engine: Any,
+) -> str:
     """Execute one notebook; return what went wrong, or an empty text."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -98,6 +115,7 @@ def _run(source: str, partial: Path, given: dict[str, Any], root: str, timeout: 
             execution_timeout=timeout,
             iopub_timeout=600,
             shutdown_kernel="immediate",
+            **engine,
         )
     except PapermillExecutionError as error:
         # two cells that tell of the error stand before it by now
@@ -108,7 +126,7 @@ def _run(source: str, partial: Path, given: dict[str, Any], root: str, timeout: 
         return f"{where}: {error.ename}: {error.evalue}"
     except CellTimeoutError:
         return (
-            f"{_last(partial)}: took longer than {timeout} s; give it more with --timeout, "
+            f"{_last(partial)}: took longer than {timeout:g} s; give it more with --timeout, "
             "or 0 for no limit"
         )
     except DeadKernelError:
@@ -121,6 +139,99 @@ def _run(source: str, partial: Path, given: dict[str, Any], root: str, timeout: 
     except Exception as error:  # a notebook can be wrong in ways that papermill does not name
         return f"{_last(partial)}: {type(error).__name__}: {error}"
     return ""
+
+
+def work(order: dict[str, Any]) -> dict[str, Any]:
+    """Run one chapter on a worker, in a fork of its warm process.
+
+    Parameters
+    ----------
+    order : dict
+        ``chapter`` (its name), ``given`` (the parameters), ``root`` (the caller's checkout; a
+        worker that has no such folder uses its own), ``mark`` (the fingerprint that the
+        worker must find, or None), ``cell`` and ``whole`` (seconds that a cell and the whole
+        may take, or None), ``where`` (the folder to work in, or None), ``keep`` (whether the
+        executed notebook is wanted even if nothing was wrong).
+
+    Returns
+    -------
+    dict
+        ``wrong`` (what was, or an empty text), ``version`` (whether it was the version),
+        ``notebook`` (its text, or None), ``claims`` (their records), ``mark``, ``seconds``
+        and ``worker``.
+    """
+    from . import inputs, ledger
+    from .chapters import ChapterError, discover, find_root, library
+
+    began, given = time.perf_counter(), order["given"]
+    found = {
+        "wrong": "",
+        "version": False,
+        "notebook": None,
+        "claims": [],
+        "mark": "",
+        "worker": f"{socket.gethostname()}/{os.getpid()}",
+    }
+    made = None if order["where"] else tempfile.mkdtemp(prefix="mflib-")
+    partial = Path(order["where"] or made) / f".{order['chapter']}.{uuid.uuid4().hex}{RUNNING}"
+    try:
+        root = Path(order["root"])
+        if not (root / "notebooks" / f"{order['chapter']}.ipynb").is_file():
+            root = find_root()
+        (chapter,) = discover(root, [order["chapter"]])
+        found["mark"] = inputs.fingerprint(chapter, given)
+        if order["mark"] not in (None, found["mark"]):
+            found["version"] = True
+            raise ChapterError(
+                f"worker {found['worker']} has another version of {order['chapter']}, of what it "
+                f"imports or of a library (in {root}); give it the caller's, start it again, and "
+                "give the same command again"
+            )
+        path = filter(None, [_first(library(root)), os.environ.get("PYTHONPATH", "")])
+        environment = {
+            "PYTHONPATH": os.pathsep.join(path),
+            "MFLIB_ROOT": str(root),
+            MARK: str(partial),
+        }
+        limit = {}
+        if order["whole"]:
+            end = time.monotonic() + order["whole"]
+            limit["timeout_func"] = lambda cell: max(end - time.monotonic(), 0.001)
+        logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what is wrong is returned
+        from . import engine  # registers itself
+
+        found["wrong"] = _run(
+            str(chapter.path),
+            partial,
+            given,
+            str(root),
+            order["whole"] or order["cell"],
+            engine_name=engine.NAME,
+            environment=environment,
+            **limit,
+        )
+        if not found["wrong"]:
+            found["wrong"] = flaw(partial, chapter, given)
+        if not found["wrong"]:
+            found["claims"] = ledger.claims_of(partial, order["chapter"])
+        if found["wrong"] or order["keep"]:
+            found["notebook"] = partial.read_text("utf-8") if partial.is_file() else None
+    except ChapterError as error:
+        found["wrong"] = str(error)
+    except OSError as error:
+        found["wrong"] = f"{error.strerror or error} ({error.filename or partial.parent})"
+    finally:
+        clear(partial)  # what the chapter started and did not end
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if made:
+            shutil.rmtree(made, ignore_errors=True)
+    return found | {"seconds": time.perf_counter() - began}
+
+
+def _first(folder: Path) -> str:
+    """Return what goes before the path; a folder of packages is found anyway."""
+    return "" if folder.name in ("site-packages", "dist-packages") else str(folder)
 
 
 def main(order: str) -> int:
@@ -138,7 +249,7 @@ def main(order: str) -> int:
     if wrong:
         print(SAYS + " ".join(wrong.split()), file=sys.stderr, flush=True)
     # what a chapter started and did not end goes with it
-    sweep(partial)
+    clear(partial)
     return 1 if wrong else 0
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +22,10 @@ from typing import Any
 
 from ..provenance import write
 from . import chapters
-from .chapters import Chapter, ChapterError, find_root
-from .execute import MARK, SAYS, sweep
+from .chapters import Chapter, ChapterError
+from .execute import MARK, SAYS, clear
 from .executed import flaw, is_fresh, keep, noted
+from .hold import Ended, held, refuse, signals, unwritable
 from .inputs import fingerprint
 
 __all__ = ["TIMEOUT", "Ended", "Result", "run"]
@@ -44,13 +43,6 @@ _ONE_THREAD = {
     )
 }
 
-#: Folders of a checkout that hold what people write.
-_SOURCES = ("notebooks", "mflib", "book", "tests", "benchmarks", ".git", ".github", ".ci")
-
-
-class Ended(BaseException):
-    """A signal ended the run; its number is the first argument."""
-
 
 @dataclass(frozen=True)
 class Result:
@@ -60,62 +52,6 @@ class Result:
     status: str
     seconds: float = 0.0
     message: str = ""
-
-
-def _refuse(root: Path, out: Path) -> None:
-    """Refuse a folder in or above the sources of this checkout or of another."""
-    checkouts = [root]
-    with contextlib.suppress(ChapterError):
-        checkouts.append(find_root(out))
-    for checkout in checkouts:
-        inside = any(out.is_relative_to(checkout / name) for name in _SOURCES)
-        if inside or checkout.is_relative_to(out):
-            raise ChapterError(
-                f"--out {out}: executed chapters would lie over the sources of {checkout}; "
-                "choose a folder beside them, for instance runs/1"
-            )
-
-
-@contextlib.contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Hold a folder: one run at a time; what a killed one left there is ended and removed."""
-    import filelock
-
-    path = out / ".lock"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        # the system frees the lock of a process that is gone: none is ever stale
-        lock = filelock.FileLock(path)
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        with contextlib.suppress(OSError, ValueError):
-            who = (out / ".run").read_text("utf-8").strip()
-            raise ChapterError(
-                f"{out}: another run works here ({who}); wait for it, or choose another folder "
-                "with --out"
-            ) from None
-        raise ChapterError(
-            f"{out}: another run works here; wait for it, or choose another folder with --out"
-        ) from None
-    except (OSError, NotImplementedError) as error:
-        raise ChapterError(_unwritable(out, error)) from None
-    try:
-        sweep(out)
-        try:
-            for pattern in (".*.running.ipynb", ".*.part"):
-                for left in out.glob(pattern):
-                    left.unlink(missing_ok=True)
-            write(out / ".run", f"process {os.getpid()} on {socket.gethostname()}\n")
-        except OSError as error:
-            raise ChapterError(_unwritable(out, error)) from None
-        yield
-    finally:
-        lock.release()
-
-
-def _unwritable(out: Path, error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or error
-    return f"{out}: cannot be written ({reason}); choose another with --out"
 
 
 def _path(folder: Path) -> str:
@@ -137,32 +73,7 @@ def _kernel(root: Path, out: Path) -> None:
     try:
         write(out / ".jupyter" / "kernels" / "python3" / "kernel.json", json.dumps(spec))
     except OSError as error:
-        raise ChapterError(_unwritable(out, error)) from None
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does; what is ignored stays so.
-
-    The first one counts: those that come while a run is being ended say nothing new.
-    """
-    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
-    before: dict[int, Any] = {}
-
-    def end(number: int, frame: Any) -> None:
-        for each in before:
-            signal.signal(each, lambda number, frame: None)
-        raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
-
-    if threading.current_thread() is threading.main_thread():
-        for number in numbers:
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                before[number] = signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        raise ChapterError(unwritable(out, error)) from None
 
 
 @dataclass
@@ -217,7 +128,7 @@ class _Work:
         for process in processes:
             with contextlib.suppress(OSError):
                 process.kill()
-        sweep(self.out)
+        clear(self.out)
         for left in self.out.glob(".*.running.ipynb"):
             with contextlib.suppress(OSError):
                 left.unlink()
@@ -269,7 +180,7 @@ def run(
     """
     root = Path(root).resolve()
     out = (Path(out) if out else root / "_build" / "chapters").resolve()
-    _refuse(root, out)
+    refuse(root, out)
     chosen, results = chapters.discover(root, names), []
     report = report or (lambda result: None)
 
@@ -288,7 +199,7 @@ def run(
             unreadable.append(Result(chapter.name, "failed", 0.0, str(error)))
     shares = chapters.shares(declared, given or {})
     work = _Work(root, out, timeout)
-    with _held(out), _signals():
+    with held(out), signals():
         for result in unreadable:
             tell(result)
         todo = []
@@ -356,7 +267,7 @@ def _run_one(work: _Work, chapter: Chapter, given: dict[str, Any]) -> Result:
             if not wrong and fingerprint(chapter, given) != mark:
                 wrong = "its inputs changed while it ran; run it again"
         else:
-            sweep(partial)
+            clear(partial)
             told = [line for line in words if line.startswith(SAYS)]
             wrong = (
                 told[-1].removeprefix(SAYS)
