@@ -17,7 +17,7 @@ from typing import Any
 
 from .. import provenance, workers
 from ..claims import KINDS
-from . import chapters, coverage, execute, executed, hold, reruns, runner, sweep, template
+from . import chapters, coverage, execute, executed, hold, referee, runner, sweep, template
 from . import ledger as books
 
 __all__ = ["main"]
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", "Run chapters through papermill, only those whose inputs changed.")
     run.add_argument("chapter", nargs="*", metavar="CHAPTER", help="default: all chapters")
     _given(run)
-    run.add_argument("--jobs", type=int, metavar="N", help="processes (default: one a core)")
+    _workers(run)
     run.add_argument(
         "--timeout",
         type=_seconds,
@@ -160,19 +160,33 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     again = commands.add_parser(
-        "reruns",
-        help="Compare the verdicts of several runs, with fresh seeds for instance.",
-        description="Compare the verdicts of several runs, with fresh seeds for instance.",
+        "referee",
+        help="Run the whole book under fresh seeds, and compare every verdict.",
+        description="Run the whole book under fresh seeds and compare the verdicts of every claim, "
+        "check and control; or compare folders that mflib run --out wrote.",
     )
     again.add_argument(
         "folder",
-        nargs="+",
+        nargs="*",
         type=_folder,
         metavar="FOLDER",
-        help="what mflib run --out wrote, one folder a run",
+        help="what mflib run --out wrote, one folder a run: these are compared, nothing is run",
     )
+    again.add_argument(
+        "--seeds", metavar="K", help="how many fresh seeds (default: 5), or a list like 401-405"
+    )
+    again.add_argument(
+        "--out", type=_folder, metavar="DIR", help="folder of the runs (default: runs/referee)"
+    )
+    _given(again)
+    _workers(again)
     again.add_argument("--json", action="store_true", help="print everything as JSON")
-    again.add_argument("--record", type=Path, metavar="FILE", help="write the JSON to a file")
+    again.add_argument(
+        "--record",
+        type=Path,
+        metavar="PATH",
+        help="write the JSON to a file; a folder (book/records/referee) gets one by its seeds",
+    )
     again.add_argument(
         "--check",
         action="store_true",
@@ -206,15 +220,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:
+    return _run_into(root, options, options.out, {}, options.chapter, options.force)
+
+
+def _run_into(
+    root: Path,
+    options: argparse.Namespace,
+    out: Path | None,
+    more: dict[str, Any],
+    names: list[str] = (),
+    force: bool = False,
+) -> int:
+    """Run chapters into a folder, with a line for each; return the exit status."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-    if options.jobs is not None and options.jobs < 1:
-        raise chapters.ChapterError(f"--jobs {options.jobs}: at least one process is needed")
-    given: dict[str, Any] = dict(options.parameter)
+    given: dict[str, Any] = dict(options.parameter) | more
     if options.preset:
         given["preset"] = options.preset
-    total = len(chapters.discover(root, options.chapter))
+    total = len(chapters.discover(root, names))
+    place = _place(options, out or root / "_build" / "chapters")
     console = Console(stderr=True, highlight=False)
     bar = Progress(
         "{task.description}",
@@ -246,22 +271,23 @@ def _run(root: Path, options: argparse.Namespace) -> int:
 
             results = runner.run(
                 root,
-                options.chapter,
+                names,
                 given,
-                out=options.out,
+                out=out,
                 jobs=options.jobs,
-                force=options.force,
-                timeout=options.timeout,
+                workers=place if options.scheduler or options.threads else None,
+                force=force,
+                timeout=getattr(options, "timeout", runner.TIMEOUT),
                 report=report,
             )
-    except (KeyboardInterrupt, runner.Ended) as ended:
-        number = ended.args[0] if isinstance(ended, runner.Ended) else signal.SIGINT
+    except (KeyboardInterrupt, hold.Ended) as ended:
+        number = ended.args[0] if isinstance(ended, hold.Ended) else signal.SIGINT
         say(
             f"interrupted ({signal.Signals(number).name}); finished chapters are kept, the others "
             "run next time"
         )
         return 128 + number
-    _verdicts(root, options, [r.name for r in results if r.status in ("fresh", "done")])
+    _verdicts(root, out, [r.name for r in results if r.status in ("fresh", "done")])
     if any(r.status == "failed" for r in results):
         return 1
     return 130 if any(r.status == "interrupted" for r in results) else 0
@@ -271,10 +297,10 @@ def _place(
     options: argparse.Namespace, out: Path
 ) -> Callable[[], AbstractContextManager[workers.Workers]]:
     """Return what gives the workers that the options ask for."""
-    for name in ("jobs", "threads"):
+    for name, word in (("jobs", "process"), ("threads", "thread")):
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise chapters.ChapterError(f"--{name} {value}: at least one is needed")
+            raise chapters.ChapterError(f"--{name} {value}: at least one {word} is needed")
     if options.scheduler:
         if options.threads:
             raise chapters.ChapterError("--threads: the workers of a scheduler have their own")
@@ -348,10 +374,10 @@ def _report(report: Any, folder: Path) -> int:
     return 0
 
 
-def _verdicts(root: Path, options: argparse.Namespace, names: list[str]) -> None:
+def _verdicts(root: Path, out: Path | None, names: list[str]) -> None:
     """Print the verdicts of the chapters that ran, if they carry any."""
     with contextlib.suppress(chapters.ChapterError, OSError):
-        claims = books.ledger(root, options.out, names)["claims"] if names else []
+        claims = books.ledger(root, out, names)["claims"] if names else []
         if claims:
             _table({"claims": claims})
 
@@ -421,21 +447,39 @@ def _table(book: dict[str, Any]) -> None:
         console.print(f"{coverage.counted(book['claims'], planned)} claims measured")
 
 
-def _reruns(root: Path, options: argparse.Namespace) -> int:
-    found = reruns.collect(root, options.folder)
+def _referee(root: Path, options: argparse.Namespace) -> int:
+    folders = options.folder
+    if folders and options.seeds:
+        raise chapters.ChapterError("referee: name folders to compare, or --seeds to run")
+    if not folders:
+        out = (options.out or root / "runs" / "referee").resolve()
+        runs = referee.fresh_seeds(out, options.seeds or "5")
+        for seed, folder in runs.items():
+            print(f"seed {seed}: {folder}", file=sys.stderr)
+            status = _run_into(root, options, folder, {"seed": seed})
+            if status:
+                print("the same command goes on from there", file=sys.stderr)
+                return status
+        folders = list(runs.values())
+    found = referee.collect(root, folders)
     if options.record:
+        path = options.record
+        if path.is_dir() or not path.suffix:
+            seeds = "-".join(str(run["parameters"].get("seed", "none")) for run in found["runs"])
+            path = path / f"{found['date']}-seeds-{seeds}.json"
         try:
-            provenance.write(options.record, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+            provenance.write(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
             raise chapters.ChapterError(
-                f"{options.record}: cannot be written ({error.strerror}); choose another file"
+                f"{path}: cannot be written ({error.strerror}); choose another file"
             ) from None
+        print(f"record: {path}", file=sys.stderr)
     if options.json:
         print(_dump(found))
     else:
         _rerun_table(found)
     bad = any(
-        reruns.differing(claim) or claim["stuck"] or reruns.changed(claim)
+        referee.differing(claim) or claim["stuck"] or referee.changed(claim)
         for claim in found["claims"]
     )
     return 1 if options.check and bad else 0
@@ -458,8 +502,8 @@ def _rerun_table(found: dict[str, Any]) -> None:
         cells = [
             claim["id"],
             claim["expected"] or "open",
-            reruns.counted(claim),
-            "; ".join(reruns.changed(claim)),
+            referee.counted(claim),
+            "; ".join(referee.changed(claim)),
             ", ".join(claim["stuck"]),
             claim["notebook"],
         ]
@@ -467,9 +511,9 @@ def _rerun_table(found: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(table)
     total = sum(verdict is not None for c in found["claims"] for verdict in c["verdicts"])
-    wrong = sum(map(reruns.differing, found["claims"]))
+    wrong = sum(map(referee.differing, found["claims"]))
     console.print(f"{wrong} of {total} verdicts in {len(found['runs'])} runs differ")
-    console.print(reruns.summary(found))
+    console.print(referee.summary(found))
 
 
 def _new(root: Path, options: argparse.Namespace) -> int:
@@ -538,7 +582,7 @@ def _command(argv: list[str]) -> int:
         "sweep": _sweep,
         "ledger": _ledger,
         "chapters": _chapters,
-        "reruns": _reruns,
+        "referee": _referee,
         "new": _new,
     }
     return commands[options.command](chapters.find_root(options.root), options)

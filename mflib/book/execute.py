@@ -1,41 +1,30 @@
-"""One chapter's run: papermill in a process of its own, which ends with its parent.
-
-:mod:`mflib.book.runner` starts it. Standard input is a pipe that only the parent holds: its
-end says that the parent is gone, however it went.
-"""
+"""One chapter's run on a worker: papermill with its kernel in a fork of a warm process."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
-import signal
 import socket
-import sys
 import tempfile
-import threading
 import time
 import uuid
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import psutil
 
+from .chapters import ChapterError, discover, find_root, label, library, load
 from .executed import flaw
 
-__all__ = ["MARK", "SAYS", "clear", "main", "work"]
+__all__ = ["MARK", "RUNNING", "clear", "outcome", "work"]
 
 #: The variable by which every process of a run is known: the notebook that it writes.
 MARK = "MFLIB_WRITES"
 
 #: How the name ends of a notebook that is being written.
 RUNNING = ".running.ipynb"
-
-#: How the line on standard error begins that says what went wrong.
-SAYS = "mflib says: "
 
 
 def clear(where: Path) -> int:
@@ -55,28 +44,8 @@ def clear(where: Path) -> int:
     return count
 
 
-def _leave(partial: Path, status: int) -> None:
-    clear(partial)
-    with contextlib.suppress(OSError):
-        partial.unlink(missing_ok=True)
-    os._exit(status)
-
-
-def _watch(partial: Path) -> None:
-    """End this process when standard input does, which is when the parent dies."""
-    with contextlib.suppress(OSError, ValueError):
-        while sys.stdin.buffer.read(4096):
-            pass
-    # the main thread does it between two steps, lest a kernel start while it is looked for
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(5)
-    _leave(partial, 1)
-
-
 def _last(partial: Path) -> str:
     """Name the cell that was begun last."""
-    from .chapters import ChapterError, label, load
-
     with contextlib.suppress(ChapterError):
         cells = load(partial)
         for index in reversed(range(len(cells))):
@@ -98,8 +67,6 @@ def _run(
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-
-    from .chapters import label, load
 
     try:
         # braces in a path would be formatted; a kernel that prints much may be slow to tell
@@ -160,9 +127,14 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
         ``notebook`` (its text, or None), ``claims`` (their records), ``mark``, ``seconds``
         and ``worker``.
     """
-    from . import inputs, ledger
-    from .chapters import ChapterError, discover, find_root, library
+    from . import (
+        engine,  # registers itself
+        inputs,
+        ledger,
+    )
 
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what is wrong is returned
+    engine.warm().ready()
     began, given = time.perf_counter(), order["given"]
     found = {
         "wrong": "",
@@ -197,9 +169,6 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
         if order["whole"]:
             end = time.monotonic() + order["whole"]
             limit["timeout_func"] = lambda cell: max(end - time.monotonic(), 0.001)
-        logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what is wrong is returned
-        from . import engine  # registers itself
-
         found["wrong"] = _run(
             str(chapter.path),
             partial,
@@ -234,26 +203,28 @@ def _first(folder: Path) -> str:
     return "" if folder.name in ("site-packages", "dist-packages") else str(folder)
 
 
-def main(order: str) -> int:
-    """Run one notebook in this process; a line on standard error says what failed."""
-    source, target, given, root, timeout = json.loads(order)
-    partial = Path(target)
+def outcome(future: Any) -> dict[str, Any]:
+    """Return what a worker's run came to; one that was lost with its workers has failed.
 
-    def end(number: int, frame: FrameType | None) -> None:
-        _leave(partial, 128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        signal.signal(number, end)
-    threading.Thread(target=_watch, args=(partial,), daemon=True).start()
-    wrong = _run(source, partial, given, root, timeout)
-    if wrong:
-        print(SAYS + " ".join(wrong.split()), file=sys.stderr, flush=True)
-    # what a chapter started and did not end goes with it
-    clear(partial)
-    return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
-    # without the interpreter's own clean-up, which the watching thread's read could hold
-    os._exit(main(sys.argv[1]))
+    Raises
+    ------
+    ChapterError
+        If the workers cannot run chapters at all.
+    """
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, (ImportError, AttributeError)):
+        raise ChapterError(
+            f"scheduler: its workers cannot run chapters ({error}); install this version of "
+            "mflib there, or start them in the checkout"
+        )
+    return {
+        "wrong": f"its worker was lost, more than once ({type(error).__name__}); most often the "
+        "memory was too little",
+        "version": False,
+        "notebook": None,
+        "claims": [],
+        "seconds": None,
+        "worker": "",
+    }

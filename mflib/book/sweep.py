@@ -304,7 +304,7 @@ def _all(
         by_key = {point.key: point for point in waiting}
         for task, future in completed(workers, orders(waiting)):
             point = by_key[key(task[1]["chapter"], task[1]["given"])]
-            found = outcome(future)
+            found = execute.outcome(future)
             if found["version"]:
                 raise ChapterError(found["wrong"])
             _record(table, point, marks[point.key], found, attempt, out)
@@ -317,33 +317,6 @@ def _all(
         count.failed, waiting = len(failed), failed
         if not failed:
             break
-
-
-def outcome(future: Any) -> dict[str, Any]:
-    """Return what a worker's run came to; one that was lost with its workers has failed.
-
-    Raises
-    ------
-    ChapterError
-        If the workers cannot run chapters at all.
-    """
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if isinstance(error, (ImportError, AttributeError)):
-        raise ChapterError(
-            f"scheduler: its workers cannot run chapters ({error}); install this version of "
-            "mflib there, or start them in the checkout"
-        )
-    return {
-        "wrong": f"its worker was lost, more than once ({type(error).__name__}); most often the "
-        "memory was too little",
-        "version": False,
-        "notebook": None,
-        "claims": [],
-        "seconds": None,
-        "worker": "",
-    }
 
 
 def _record(

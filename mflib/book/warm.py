@@ -127,6 +127,10 @@ class Warm:
         """Whether forks can be asked for."""
         return self._process.poll() is None
 
+    def ready(self) -> None:
+        """Wait until it has imported what it is to import."""
+        self._ready.wait(PATIENCE)
+
     def _read(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             for line in self._process.stdout:
@@ -160,7 +164,7 @@ class Warm:
         RuntimeError
             If the warm process has ended.
         """
-        self._ready.wait(PATIENCE)
+        self.ready()
         fork = Fork()
         order = {"words": words, "folder": folder, "environment": environment}
         with self._lock:

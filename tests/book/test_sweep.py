@@ -309,7 +309,7 @@ def test_two_sweeps_in_one_folder_do_not_mix(root, tmp_path):
         (["one", "--out", "x", "--seeds", "0-9999999"], "are more than"),
         (["one", "--out", "x", "--seeds", "a"], "is not like 0-49"),
         (["one", "--out", "notebooks"], "would lie over the sources"),
-        (["one", "--out", "x", "--jobs", "0"], "at least one is needed"),
+        (["one", "--out", "x", "--jobs", "0"], "at least one process is needed"),
         (["one", "--out", "x", "--scheduler", "here"], "is not like tcp://"),
         (["--report", "x"], "cannot be read"),
     ],
@@ -322,9 +322,7 @@ def test_a_wrong_word_is_one_clear_error_before_anything_runs(
     assert run(root, *words) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") <= 2 and "Traceback" not in said
-    assert (
-        not (tmp_path / "x" / "results.csv").exists()
-    )
+    assert not (tmp_path / "x" / "results.csv").exists()
 
 
 def test_lists_and_words_are_values_too():
