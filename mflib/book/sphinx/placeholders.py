@@ -25,7 +25,7 @@ from .. import (
     ledger_table,
     numbers,
     papers,
-    reruns,
+    referee,
     results_map,
     tables,
 )
@@ -65,16 +65,16 @@ def _word(table: str, needs: int = 0) -> type[Directive]:
     return Word
 
 
-class _Reruns(Directive):
-    """The committed record of reruns, a file below the checkout."""
+class _Referee(Directive):
+    """The last committed record of the referee, in a folder below the checkout."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         app = self.state.document.settings.env.app
-        path = _root(app) / self.arguments[0]
+        path = referee.latest(_root(app) / self.arguments[0])
         app.env.note_dependency(str(path))
-        return [raw(tables.again(reruns.read(path), partial(papers.name, _root(app))))]
+        return [raw(tables.again(referee.read(path), partial(papers.name, _root(app))))]
 
 
 class _Trials(Directive):
@@ -209,7 +209,7 @@ def setup(app: Sphinx) -> None:
     app.add_node(Shown)
     for name, needs in (("ledger", 0), ("verdicts", 0), ("claims", 1), ("map", 1)):
         app.add_directive(name, _word(name, needs))
-    app.add_directive("reruns", _Reruns)
+    app.add_directive("referee", _Referee)
     app.add_directive("trials", _Trials)
     for role in numbers.ROLES:
         app.add_role(role, _Value())
