@@ -130,12 +130,13 @@ class _TrialsDirective(Directive):
 
 
 class _ClaimsDirective(Directive):
-    """The claims of one paper, named by its bib key, chapter by chapter."""
+    """The claims of a paper, or of several, named by bib keys, chapter by chapter."""
 
     required_arguments = 1
+    optional_arguments = 20
 
     def run(self) -> list[nodes.Node]:
-        return [_Shown(table="claims", paper=self.arguments[0])]
+        return [_Shown(table="claims", papers=self.arguments)]
 
 
 def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -161,7 +162,7 @@ def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     claims.sort(key=lambda claim: place.get(name(claim), len(place)))  # as the book goes
     for node in shown:
         if node["table"] == "claims":
-            mine = [claim for claim in claims if claim["paper"] == node["paper"]]
+            mine = [claim for claim in claims if claim["paper"] in node["papers"]]
             table = tables.claims(mine, link, lambda c: app.env.titles[f"notebooks/{c}"].astext())
         elif node["table"] == "ledger":
             table = tables.ledger(claims, waiting, link)
