@@ -24,6 +24,7 @@ from ..arguments import (
     require_batch,
     require_broadcast,
     require_generator,
+    require_instance,
     require_int,
     require_number,
     require_positive_int,
@@ -33,7 +34,7 @@ from ..blocks import NeuronBlock
 from ..measures import LayeredMeasure
 from ..ode import Trajectory, adjoint, flow
 
-__all__ = ["Run", "ShapedNetwork", "standard_start"]
+__all__ = ["Run", "ShapedNetwork", "local_movement", "standard_start"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,39 @@ class Run:
         d = self.hidden.shape[-1]
         w = self.theta[..., d : 2 * d]
         return torch.einsum("...lid,...ljd->...lij", self.trajectory.X[..., :-1, :, :], w)
+
+
+def local_movement(first: Run, last: Run) -> Tensor:
+    r"""Return how far neurons' own weights moved their pre-activations, relative, shape (...).
+
+    .. math::
+
+        \Big(\overline{\big((U_K-U_0)\cdot h^0/D\big)^2} \Big/
+              \overline{\big(U_0\cdot h^0/D\big)^2}\Big)^{1/2},
+
+    means over layers, neurons and samples, at the hidden states :math:`h^0` of the first
+    run: what earlier layers did to the input does not count.
+
+    Parameters
+    ----------
+    first, last : Run
+        Two runs of one training.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no runs, or of different shapes.
+    """
+    for name, run in (("first", first), ("last", last)):
+        require_instance(name, run, Run)
+    if first.theta.shape != last.theta.shape:
+        raise ValueError(
+            f"last: particles of shape {tuple(last.theta.shape)}, first has "
+            f"{tuple(first.theta.shape)}; take two runs of one training"
+        )
+    moved = Run(last.theta - first.theta, first.trajectory, first.output).preactivation
+    mean = [v.square().mean((-1, -2, -3)) for v in (moved, first.preactivation)]
+    return (mean[0] / mean[1]).sqrt()
 
 
 def standard_start(

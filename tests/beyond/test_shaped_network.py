@@ -4,7 +4,7 @@ import pytest
 import torch
 from problems import DOUBLE, generator, randn
 
-from mflib.beyond.shaped_network import ShapedNetwork, standard_start
+from mflib.beyond.shaped_network import ShapedNetwork, local_movement, standard_start
 
 
 def network(branch=1.0, sigma="tanh", batch=(3,)):
@@ -103,3 +103,17 @@ def test_particles_that_do_not_fit_and_impossible_rates_are_refused():
         net.descend(standard_start(2, 2, 5, generator()), -1.0, 3)
     with pytest.raises(ValueError, match="steps: "):
         net.train(standard_start(2, 2, 5, generator()), 1.0, -3)
+
+
+def test_the_movement_is_that_of_the_own_weights_at_the_first_states():
+    net, start = network(), standard_start(6, 3, 5, generator(), (3,))
+    runs = list(net.descend(start, 0.3, 2))
+    first, last = runs[0], runs[-1]
+    h = first.trajectory.X[..., :-1, :, :]
+    z0, z1 = (h @ r.theta[..., 5:10].mT for r in (first, last))
+    expected = ((z1 - z0).square().mean((-1, -2, -3)) / z0.square().mean((-1, -2, -3))).sqrt()
+    torch.testing.assert_close(local_movement(first, last), expected)
+    assert (local_movement(first, first) == 0).all() and (expected > 0).all()
+    other = net.forward(standard_start(6, 4, 5, generator(), (3,)))
+    with pytest.raises(ValueError, match="last: particles of shape"):
+        local_movement(first, other)
