@@ -26,6 +26,11 @@ def test_a_page_is_typeset_complete_and_fetches_nothing_from_elsewhere(tab, addr
     outside = [u for u in tab.requests if not u.startswith((address, "data:", "blob:", "about:"))]
     assert outside == []
     assert tab.failed == [] and tab.errors == []
+    icons = (
+        "[...document.querySelectorAll('i[class*=fa-]')].map(i => getComputedStyle(i).fontFamily)"
+    )
+    assert all("Font Awesome" in font for font in tab.run(icons))
+    assert tab.run("document.fonts.check('900 16px \"Font Awesome 6 Free\"')")
     raw = tab.run("document.querySelectorAll('article .math').length")
     if raw:
         assert tab.run("document.querySelectorAll('mjx-container').length") >= raw
