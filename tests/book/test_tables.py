@@ -11,7 +11,7 @@ import yaml
 from conftest import CLAIM, ROOT, cell, notebook
 from executed_chapters import run_cells
 
-from mflib.book import badges, ledger_table, reruns, tables
+from mflib.book import badges, ledger_table, referee, tables
 from mflib.book.sphinx import portable
 
 BAD = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&"
@@ -57,7 +57,7 @@ def test_nothing_from_a_record_becomes_markup(record, kind):
         "claims": lambda: tables.claims([bad], lambda claim: address, lambda chapter: BAD),
         "again": lambda: tables.again(
             {
-                "claims": [reruns.over(bad, [bad, bad | {"verdict": "refuted"}])],
+                "claims": [referee.over(bad, [bad, bad | {"verdict": "refuted"}])],
                 "runs": [{"name": BAD, "parameters": {BAD: BAD}, "seconds": 3}],
                 "commit": BAD,
                 "versions": {BAD: BAD},
