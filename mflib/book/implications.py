@@ -62,8 +62,8 @@ def read(path: Path, entries: dict[str, register.Entry]) -> list[Arrow]:
     Raises
     ------
     ClaimError
-        If the table cannot be read, names an unknown claim, paper or relation, joins two
-        papers, gives an arrow twice, or has a circle.
+        If the table cannot be read, names an unknown claim, paper or relation, gives an
+        arrow twice, or has a circle.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -85,8 +85,6 @@ def read(path: Path, entries: dict[str, register.Entry]) -> list[Arrow]:
             if not known:
                 raise ClaimError(f"{where}: {node!r} is neither a claim of the register nor "
                                  "'paper: hypothesis'")  # fmt: skip
-        if paper_of(arrow.result, entries) != paper_of(arrow.on, entries):
-            raise ClaimError(f"{where}: joins two papers")
         if any(arrow[::2] == other[::2] for other in arrows):
             raise ClaimError(f"{where}: stands there twice")
         arrows.append(arrow)

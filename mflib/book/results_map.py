@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..claims import card
@@ -45,7 +45,7 @@ def drawing(
     Parameters
     ----------
     arrows : list of Arrow
-        All of one paper.
+        What is drawn, one at least.
     claims : dict
         Records, measured or planned, by identifier.
     link : callable
@@ -109,6 +109,7 @@ def listing(
     arrows: list[Arrow],
     claims: dict[str, dict[str, Any]],
     link: Callable[[dict[str, Any]], str],
+    papers: Iterable[str],
 ) -> str:
     """Return the same as a list: every claim, its verdict, and its arrows in words.
 
@@ -117,10 +118,14 @@ def listing(
     Parameters
     ----------
     arrows, claims, link
-        As in :func:`drawing`; claims are those of the paper alone.
+        As in :func:`drawing`.
+    papers : iterable of str
+        The keys of the papers whose claims are listed.
     """
     height = layers(arrows)
-    nodes = sorted(claims, key=lambda node: height.get(node, len(height)))
+    wanted = set(papers)
+    here = [node for node, claim in claims.items() if claim["paper"] in wanted]
+    nodes = sorted(here, key=lambda node: height.get(node, len(height)))
     items = []
     for node in nodes:
         sign, word = badges.of(claims[node])

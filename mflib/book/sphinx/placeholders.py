@@ -140,20 +140,20 @@ class _Page:
         mine = [claim for claim in self.claims if claim["paper"] in keys]
         return raw(tables.claims(mine, self.link, self.title))
 
-    def _map(self, paper: str) -> nodes.Node:
+    def _map(self, *papers: str) -> nodes.Node:
         entries = register.read(register.find(self.root))
         table = self.root / "book" / "implications.csv"
         arrows = implications.read(table, entries)
-        mine = [a for a in arrows if implications.paper_of(a.result, entries) == paper]
+        mine = [a for a in arrows if implications.paper_of(a.result, entries) in papers]
         if not mine:
-            raise ClaimError(f"{table}: has no arrow of the paper {paper!r}")
-        here = {c["id"]: c for c in [*self.claims, *self.waiting] if c["paper"] == paper}
-        title = f"{self.name(paper)}: which result rests on which"
+            raise ClaimError(f"{table}: has no arrow of {', '.join(papers)}")
+        every = {c["id"]: c for c in [*self.claims, *self.waiting]}
+        title = f"{', '.join(map(self.name, papers))}: which result rests on which"
+        words = results_map.listing(mine, every, self.link, papers)
         return raw(
-            results_map.drawing(mine, here, self.link, title)
+            results_map.drawing(mine, every, self.link, title)
             + '<details class="mf-same"><summary>The same as a list</summary>'
-            + f'<div class="tex2jax_process">{results_map.listing(mine, here, self.link)}</div>'
-            + "</details>"
+            + f'<div class="tex2jax_process">{words}</div></details>'
         )
 
     def _value(self, role: str, text: str) -> nodes.Node:
@@ -208,7 +208,7 @@ def records(app: Sphinx) -> dict[str, dict[str, Any]]:
 def setup(app: Sphinx) -> None:
     """Register directives and roles."""
     app.add_node(Shown)
-    for name, *counts in (("ledger",), ("verdicts",), ("claims", 1, 20), ("map", 1)):
+    for name, *counts in (("ledger",), ("verdicts",), ("claims", 1, 20), ("map", 1, 20)):
         app.add_directive(name, _word(name, *counts))
     app.add_directive("referee", _Referee)
     app.add_directive("trials", _Trials)
