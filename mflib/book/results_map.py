@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from ..claims import card
@@ -15,7 +15,7 @@ from .tables import address
 __all__ = ["drawing", "listing"]
 
 #: Size of a box and the gaps between boxes, in pixels.
-_WIDE, _HIGH, _ACROSS, _DOWN = 122, 42, 28, 12
+_WIDE, _HIGH, _ACROSS, _DOWN = 126, 42, 34, 12
 
 
 def _words(node: str, claims: dict[str, dict[str, Any]]) -> tuple[str, str, str]:
@@ -45,7 +45,7 @@ def drawing(
     Parameters
     ----------
     arrows : list of Arrow
-        What is drawn, one at least.
+        All of one paper.
     claims : dict
         Records, measured or planned, by identifier.
     link : callable
@@ -58,10 +58,9 @@ def drawing(
     width = len(columns) * (_WIDE + _ACROSS) - _ACROSS + 4
     place: dict[str, tuple[float, float]] = {}
     for i, column in enumerate(columns):
-        step = min(height / len(column), 1.8 * (_HIGH + _DOWN))
-        top = (height - step * len(column)) / 2
+        step = height / len(column)
         for j, node in enumerate(column):
-            place[node] = (2 + i * (_WIDE + _ACROSS), top + (j + 0.5) * step - _HIGH / 2)
+            place[node] = (2 + i * (_WIDE + _ACROSS), (j + 0.5) * step - _HIGH / 2)
     lines = "".join(_line(arrow, place) for arrow in arrows)
     boxes = "".join(_box(node, *place[node], claims, link) for node in layers(arrows))
     return (
@@ -92,7 +91,7 @@ def _box(
     link: Callable[[dict[str, Any]], str],
 ) -> str:
     first, second, tone = _words(node, claims)
-    short = textwrap.shorten(second, 20, placeholder="").rstrip(",/ ") or second[:20]
+    short = textwrap.shorten(second, 22, placeholder="").rstrip(",/ ") or second[:20]
     inner = (
         f"<title>{html.escape(_said(node, claims))}</title>"
         f'<rect x="{x:g}" y="{y:g}" width="{_WIDE}" height="{_HIGH}" rx="6"/>'
@@ -109,7 +108,6 @@ def listing(
     arrows: list[Arrow],
     claims: dict[str, dict[str, Any]],
     link: Callable[[dict[str, Any]], str],
-    papers: Iterable[str],
 ) -> str:
     """Return the same as a list: every claim, its verdict, and its arrows in words.
 
@@ -118,14 +116,10 @@ def listing(
     Parameters
     ----------
     arrows, claims, link
-        As in :func:`drawing`.
-    papers : iterable of str
-        The keys of the papers whose claims are listed.
+        As in :func:`drawing`; claims are those of the paper alone.
     """
     height = layers(arrows)
-    wanted = set(papers)
-    here = [node for node, claim in claims.items() if claim["paper"] in wanted]
-    nodes = sorted(here, key=lambda node: height.get(node, len(height)))
+    nodes = sorted(claims, key=lambda node: height.get(node, len(height)))
     items = []
     for node in nodes:
         sign, word = badges.of(claims[node])

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 from mflib.book import implications, results_map
-from mflib.book.implications import Arrow, hypothesis, layers, ordered, paper_of, read
+from mflib.book.implications import Arrow, hypothesis, layers, ordered, part_of, read
 from mflib.claims import ClaimError, register
 
 ENTRIES = register.read(ROOT / "book" / "claims.csv")
@@ -29,8 +29,11 @@ def claims():
     }
 
 
-def of(paper):
-    return [a for a in read(TABLE, ENTRIES) if paper_of(a.result, ENTRIES) == paper]
+def of(part):
+    return [a for a in read(TABLE, ENTRIES) if part_of(a.result, ENTRIES) == part]
+
+
+PARTS = sorted({part_of(id, ENTRIES) for id in ENTRIES})
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,7 @@ def of(paper):
         ("LU-T2,rests on", "needs result, relation, on"),
         ("LU-T2,rests on,LU-XYZ", "'LU-XYZ' is neither a claim"),
         ("LU-T2,rests on,nobody2020: Assumption 1", "neither a claim"),
+        ("LU-T2,rests on,TS-T1", "joins two papers"),
         ("LU-T2,extends,LU-ADJ", "stands there twice"),
         ("LU-ADJ,rests on,LU-T2", "go round in a circle"),
     ],
@@ -66,8 +70,8 @@ def test_every_arrow_leads_to_a_higher_layer_and_every_node_stands_once():
     assert all(height[a.result] > height[a.on] for a in arrows)
     assert all(height[node] == 0 for node in height if hypothesis(node) and not any(
         a.result == node for a in arrows))  # fmt: skip
-    for paper in {row.paper for row in ENTRIES.values()}:
-        mine = of(paper)
+    for part in PARTS:
+        mine = of(part)
         columns = ordered(mine)
         nodes = [node for column in columns for node in column]
         assert sorted(nodes) == sorted(layers(mine)) and len(set(nodes)) == len(nodes)
@@ -79,25 +83,33 @@ def test_the_order_takes_crossings_away():
     assert [node[1] for node in lower] == [str(4 - int(node[1])) for node in upper]
 
 
-@pytest.mark.parametrize(
-    "paper", sorted({paper_of(a.result, ENTRIES) for a in read(TABLE, ENTRIES)})
-)
-def test_the_picture_and_the_list_say_the_same(paper):
-    mine, every = of(paper), claims()
-    here = {id: c for id, c in every.items() if c["paper"] == paper}
+def test_what_goes_beyond_the_papers_is_one_part_and_leans_on_them(tmp_path):
+    assert PARTS == ["beyond", "chen2024", "fang2021", "lu2020", "teacher_student"]
+    leaned = {part_of(arrow.on, ENTRIES) for arrow in of("beyond")}
+    assert {"beyond", "chen2024", "lu2020"} <= leaned
+    path = tmp_path / "implications.csv"
+    path.write_text(GOOD + "LU-T2,extends,X-SHAPE\n", "utf-8")
+    with pytest.raises(ClaimError, match="joins two papers"):
+        read(path, ENTRIES)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_picture_and_the_list_say_the_same(part):
+    mine, every = of(part), claims()
+    ends = {arrow.on for arrow in mine}
+    here = {id: c for id, c in every.items() if id in ends or part_of(id, ENTRIES) == part}
     link = lambda claim: f"page.html#claim-{claim['id'].lower()}"  # noqa: E731
-    picture = results_map.drawing(mine, every, link, "A map")
-    words = results_map.listing(mine, every, link, [paper])
+    picture = results_map.drawing(mine, here, link, "A map")
+    words = results_map.listing(mine, here, link)
     nodes = [node for node in layers(mine) if not hypothesis(node)]
     for node in nodes:
         place = f'href="page.html#claim-{node.lower()}"'
         assert place in picture and place in words
-    nodes = [node for node in nodes if node in here]
     drawn = set(re.findall(r'data-from="([^"]*)" data-to="([^"]*)"', picture))
     assert drawn == {(a.on, a.result) for a in mine}
     assert words.count("<li") == len(here)
     assert words.count("stands alone") == len(set(here) - set(nodes))
-    assert words.count("; leads to ") == len({a.on for a in mine if a.on in here})
+    assert words.count("; leads to ") == len({a.on for a in mine if not hypothesis(a.on)})
     for relation in implications.RELATIONS:
         told = {a.result for a in mine if a.relation == relation}
         assert words.count(f"; {relation} ") == len(told)
@@ -119,6 +131,6 @@ def test_what_a_record_says_is_no_markup_in_the_map():
     arrows = [Arrow("LU-T2", "rests on", "LU-ADJ")]
     for text in (
         results_map.drawing(arrows, here, lambda claim: bad, bad),
-        results_map.listing(arrows, here, lambda claim: bad, ["lu2020"]),
+        results_map.listing(arrows, here, lambda claim: bad),
     ):
         assert "<script" not in text

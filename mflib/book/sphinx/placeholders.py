@@ -140,20 +140,27 @@ class _Page:
         mine = [claim for claim in self.claims if claim["paper"] in keys]
         return raw(tables.claims(mine, self.link, self.title))
 
-    def _map(self, *papers: str) -> nodes.Node:
+    def _map(self, part: str) -> nodes.Node:
         entries = register.read(register.find(self.root))
         table = self.root / "book" / "implications.csv"
         arrows = implications.read(table, entries)
-        mine = [a for a in arrows if implications.paper_of(a.result, entries) in papers]
+        mine = [a for a in arrows if implications.part_of(a.result, entries) == part]
         if not mine:
-            raise ClaimError(f"{table}: has no arrow of {', '.join(papers)}")
-        every = {c["id"]: c for c in [*self.claims, *self.waiting]}
-        title = f"{', '.join(map(self.name, papers))}: which result rests on which"
-        words = results_map.listing(mine, every, self.link, papers)
+            raise ClaimError(f"{table}: has no arrow of the part {part!r}")
+        ends = {arrow.on for arrow in mine}
+        here = {
+            claim["id"]: claim
+            for claim in [*self.claims, *self.waiting]
+            if claim["id"] in ends
+            or (claim["id"] in entries and implications.part_of(claim["id"], entries) == part)
+        }
+        name = "Beyond the four papers" if part == "beyond" else self.name(part)
+        title = f"{name}: which result rests on which"
         return raw(
-            results_map.drawing(mine, every, self.link, title)
+            results_map.drawing(mine, here, self.link, title)
             + '<details class="mf-same"><summary>The same as a list</summary>'
-            + f'<div class="tex2jax_process">{words}</div></details>'
+            + f'<div class="tex2jax_process">{results_map.listing(mine, here, self.link)}</div>'
+            + "</details>"
         )
 
     def _value(self, role: str, text: str) -> nodes.Node:
@@ -208,7 +215,7 @@ def records(app: Sphinx) -> dict[str, dict[str, Any]]:
 def setup(app: Sphinx) -> None:
     """Register directives and roles."""
     app.add_node(Shown)
-    for name, *counts in (("ledger",), ("verdicts",), ("claims", 1, 20), ("map", 1, 20)):
+    for name, *counts in (("ledger",), ("verdicts",), ("claims", 1, 20), ("map", 1)):
         app.add_directive(name, _word(name, *counts))
     app.add_directive("referee", _Referee)
     app.add_directive("trials", _Trials)
