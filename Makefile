@@ -20,7 +20,7 @@ help:
 	@echo "make ledger     show every claim of the executed chapters"
 	@echo "make table      run missing rows of the CIFAR table for MINUTES=9, with DATA=DIR"
 	@echo "make table-small  the same for the small protocol, which needs no GPU"
-	@echo "make test-site  drive the rendered site in a headless browser"
+	@echo "make test-site  drive the rendered site in a headless browser; npm, where it is, fetches axe-core"
 	@echo "make clean      remove what the build made (the environment stays)"
 
 # torch comes without hashes: which of its files is right depends on the machine

@@ -15,7 +15,7 @@ from .tables import address
 __all__ = ["drawing", "listing"]
 
 #: Size of a box and the gaps between boxes, in pixels.
-_WIDE, _HIGH, _ACROSS, _DOWN = 126, 42, 34, 12
+_WIDE, _HIGH, _ACROSS, _DOWN = 122, 42, 28, 12
 
 
 def _words(node: str, claims: dict[str, dict[str, Any]]) -> tuple[str, str, str]:
@@ -58,9 +58,10 @@ def drawing(
     width = len(columns) * (_WIDE + _ACROSS) - _ACROSS + 4
     place: dict[str, tuple[float, float]] = {}
     for i, column in enumerate(columns):
-        step = height / len(column)
+        step = min(height / len(column), 1.8 * (_HIGH + _DOWN))
+        top = (height - step * len(column)) / 2
         for j, node in enumerate(column):
-            place[node] = (2 + i * (_WIDE + _ACROSS), (j + 0.5) * step - _HIGH / 2)
+            place[node] = (2 + i * (_WIDE + _ACROSS), top + (j + 0.5) * step - _HIGH / 2)
     lines = "".join(_line(arrow, place) for arrow in arrows)
     boxes = "".join(_box(node, *place[node], claims, link) for node in layers(arrows))
     return (
@@ -91,7 +92,7 @@ def _box(
     link: Callable[[dict[str, Any]], str],
 ) -> str:
     first, second, tone = _words(node, claims)
-    short = textwrap.shorten(second, 22, placeholder="").rstrip(",/ ") or second[:20]
+    short = textwrap.shorten(second, 20, placeholder="").rstrip(",/ ") or second[:20]
     inner = (
         f"<title>{html.escape(_said(node, claims))}</title>"
         f'<rect x="{x:g}" y="{y:g}" width="{_WIDE}" height="{_HIGH}" rx="6"/>'

@@ -54,6 +54,17 @@ def test_statements_are_called_by_their_source_and_followed_by_a_reason(cells):
             assert "**Why" in section, section[:200]
 
 
+def test_little_code_stands_between_the_reader_and_the_point(cells):
+    folded = {"hide-input", "hide-cell", "remove-input", "remove-cell", "parameters"}
+    lines = 0
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            lines = 0 if "(claim-" in cell["source"] else lines
+        elif not folded & set(cell["tags"]) and cell["source"].strip() != "claim":
+            lines += sum(bool(line.strip()) for line in cell["source"].splitlines())
+        assert lines <= 55, "fold what is not the claim itself (tag hide-input)"
+
+
 def test_exercises_say_their_level_and_have_solutions(cells):
     if any("no-claims" in cell["tags"] for cell in cells):
         pytest.skip("the primer has an exercise a section, solved in its place")

@@ -112,10 +112,10 @@ def _icons(app: Sphinx, error: Exception | None) -> None:
     kept, glyphs = [], set()
     for rule in rules:
         code = re.search(r'content:"\\([0-9a-f]+)"', rule)
-        if code is None or used & set(_ICON.findall(rule.split("{")[0])):
-            if not re.search(r"fa-(?:brands|regular|v4compatibility)|FontAwesome", rule):
-                kept.append(rule)
-                glyphs |= {int(code[1], 16)} if code else set()
+        font = re.search(r"@font-face[^}]*fa-(?!solid)", rule)
+        if not font and (code is None or used & set(_ICON.findall(rule.split("{")[0]))):
+            kept.append(rule)
+            glyphs |= {int(code[1], 16)} if code else set()
     if len(kept) < len(rules):
         text = re.sub(r"url\([^)]*\.woff2\) format\(\"woff2\"\),", "", "".join(kept))
         provenance.write(sheet, text)
