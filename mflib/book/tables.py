@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..claims import card, trials
 from . import badges, referee
 
-__all__ = ["address", "again", "apart", "claims", "trial", "verdicts"]
+__all__ = ["address", "again", "apart", "claims", "planted", "trial", "verdicts"]
 
 #: Where one thing that is said ends and another begins.
 _BLOCK = re.compile(r"(?=</?(?:div|h\d|li|p|t[dhr]|tbody|thead|table|ul)\b)")
@@ -252,3 +254,39 @@ def trial(found: dict[str, Any], part: str) -> str:
             "standard deviation of the logarithm of an error; tolerance .06.",
         )
     raise ValueError(f"trials: {part!r} is none of slope, mean, power, curves")
+
+
+def planted(path: Path) -> str:
+    """Return the table of planted bugs, every number read from the committed record.
+
+    Parameters
+    ----------
+    path : Path
+        A JSON list of rows with ``kind``, ``planted``, ``before`` and ``after``: bugs of a
+        kind, and how many of them the tests noticed before and after they were mended.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, or a row counts more than were planted.
+    """
+    try:
+        rows = json.loads(path.read_text("utf-8"))
+        table = [[row["kind"], *(row[word] for word in _COUNTS)] for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: is no record of planted bugs ({error})") from None
+    if not table:
+        raise ValueError(f"{path}: the record of planted bugs is empty")
+    for kind, *counts in table:
+        whole = all(isinstance(n, int) and not isinstance(n, bool) for n in counts)
+        if not whole or not 0 <= counts[1] <= counts[2] <= counts[0]:
+            raise ValueError(f"{path}: {kind!r} counts {counts}, planted, before and after")
+    sums = [sum(column) for column in zip(*(row[1:] for row in table), strict=True)]
+    return _plain_table(
+        ["kind of bug", "planted", "noticed at first", "noticed now"],
+        [[kind, *map(str, counts)] for kind, *counts in [*table, ["all", *sums]]],
+        "Each was planted alone, in a copy of the library, and the tests of its module were run.",
+    )
+
+
+_COUNTS = ("planted", "before", "after")

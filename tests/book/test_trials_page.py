@@ -1,11 +1,12 @@
 """The tables of the page on verdicts: every number comes from the record."""
 
+import json
 import re
 
 import pytest
 from conftest import ROOT
 
-from mflib.book.tables import trial
+from mflib.book.tables import planted, trial
 from mflib.claims import trials
 
 FOUND = {
@@ -72,3 +73,26 @@ def test_the_committed_record_fills_every_table_of_the_page():
     assert parts == ["slope", "mean", "power", "curves"]
     for part in parts:
         assert "<td>" in trial(found, part)
+
+
+def test_planted_bugs_are_counted_from_the_record(tmp_path):
+    path = tmp_path / "planted.json"
+    rows = [
+        dict(kind="a <generator>", planted=5, before=2, after=5),
+        dict(kind="an index", planted=7, before=6, after=6),
+    ]
+    path.write_text(json.dumps(rows))
+    cells = re.findall(r"<t[dh]>(.*?)</t[dh]>", planted(path))
+    assert cells[4:8] == ["a &lt;generator&gt;", "5", "2", "5"]
+    assert cells[8:] == ["an index", "7", "6", "6", "all", "12", "8", "11"]
+    assert planted(ROOT / "book" / "records" / "planted.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[{}]", '[{"kind": "a", "planted": 1, "before": 2, "after": 1}]', "[3]"]
+)
+def test_a_record_of_planted_bugs_that_does_not_add_up_is_refused(tmp_path, text):
+    path = tmp_path / "planted.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="planted"):
+        planted(path)

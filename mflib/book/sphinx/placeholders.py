@@ -94,6 +94,21 @@ class _Trials(Directive):
         return [raw(table)]
 
 
+class _Planted(Directive):
+    """The committed record of planted bugs, a file below the checkout."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        app = self.state.document.settings.env.app
+        path = _root(app) / self.arguments[0]
+        app.env.note_dependency(str(path))
+        try:
+            return [raw(tables.planted(path))]
+        except ValueError as error:
+            raise ExtensionError(str(error)) from None
+
+
 class _Value(SphinxRole):
     """A number of a check, as ``CLAIM`` or ``CLAIM: part of the check's name``."""
 
@@ -219,6 +234,7 @@ def setup(app: Sphinx) -> None:
         app.add_directive(name, _word(name, *counts))
     app.add_directive("referee", _Referee)
     app.add_directive("trials", _Trials)
+    app.add_directive("planted", _Planted)
     for role in numbers.ROLES:
         app.add_role(role, _Value())
     app.connect("doctree-resolved", _fill)
