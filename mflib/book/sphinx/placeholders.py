@@ -27,6 +27,7 @@ from .. import (
     papers,
     reruns,
     results_map,
+    speed,
     tables,
 )
 from .. import ledger as books
@@ -64,6 +65,23 @@ def _word(table: str, needs: int = 0) -> type[Directive]:
             return [Shown(table=table, words=list(self.arguments))]
 
     return Word
+
+
+class _Benchmark(Directive):
+    """The committed record of a benchmark, by its name."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        app = self.state.document.settings.env.app
+        path = _root(app) / "book" / "records" / "bench" / f"{self.arguments[0]}.json"
+        app.env.note_dependency(str(path))
+        try:
+            record = speed.read(path)
+        except ClaimError as error:
+            raise ExtensionError(str(error)) from None
+        command = nodes.literal_block(record["command"], record["command"], language="bash")
+        return [raw(speed.drawing(record)), command, raw(speed.table(record))]
 
 
 class _Reruns(Directive):
@@ -212,6 +230,7 @@ def setup(app: Sphinx) -> None:
         app.add_directive(name, _word(name, needs))
     app.add_directive("picture", Picture)
     app.add_directive("reruns", _Reruns)
+    app.add_directive("benchmark", _Benchmark)
     app.add_directive("trials", _Trials)
     for role in numbers.ROLES:
         app.add_role(role, _Value())
