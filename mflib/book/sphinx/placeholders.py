@@ -76,6 +76,9 @@ class _Benchmark(Directive):
         app = self.state.document.settings.env.app
         path = _root(app) / "book" / "records" / "bench" / f"{self.arguments[0]}.json"
         app.env.note_dependency(str(path))
+        if not path.exists():
+            words = f"No record of the benchmark {self.arguments[0]} is committed yet."
+            return [nodes.paragraph("", words)]
         try:
             record = speed.read(path)
         except ClaimError as error:
