@@ -27,6 +27,7 @@ from .. import (
     papers,
     referee,
     results_map,
+    speed,
     tables,
 )
 from .. import ledger as books
@@ -64,6 +65,26 @@ def _word(table: str, needs: int = 0, more: int = 0) -> type[Directive]:
             return [Shown(table=table, words=list(self.arguments))]
 
     return Word
+
+
+class _Benchmark(Directive):
+    """The committed record of a benchmark, by its name."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        app = self.state.document.settings.env.app
+        path = _root(app) / "book" / "records" / "bench" / f"{self.arguments[0]}.json"
+        app.env.note_dependency(str(path))
+        if not path.exists():
+            words = f"No record of the benchmark {self.arguments[0]} is committed yet."
+            return [nodes.paragraph("", words)]
+        try:
+            record = speed.read(path)
+        except ClaimError as error:
+            raise ExtensionError(str(error)) from None
+        command = nodes.literal_block(record["command"], record["command"], language="bash")
+        return [raw(speed.drawing(record)), command, raw(speed.table(record))]
 
 
 class _Referee(Directive):
@@ -233,6 +254,7 @@ def setup(app: Sphinx) -> None:
     for name, *counts in (("ledger",), ("verdicts",), ("claims", 1, 20), ("map", 1)):
         app.add_directive(name, _word(name, *counts))
     app.add_directive("referee", _Referee)
+    app.add_directive("benchmark", _Benchmark)
     app.add_directive("trials", _Trials)
     app.add_directive("planted", _Planted)
     for role in numbers.ROLES:

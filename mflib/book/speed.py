@@ -1,0 +1,149 @@
+"""The records of the benchmarks as a table and a picture; a page shows them and types nothing."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ..claims import ClaimError
+
+__all__ = ["drawing", "read", "table"]
+
+#: What a row must hold, and of what kind.
+_ROW = {"peer": str, "size": str, "ratio": (int, float), "spread": list, "judged": bool}
+#: Size of the picture's parts, in pixels.
+_LEFT, _WIDE, _STEP = 330, 300, 20
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a record of ``python -m benchmarks``.
+
+    Raises
+    ------
+    ClaimError
+        If the file is missing or holds no such record; the message names it.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        good = all(isinstance(record[key], str) for key in ("name", "title", "command")) and all(
+            isinstance(row[key], kind) for row in record["rows"] for key, kind in _ROW.items()
+        )
+        finite = all(math.isfinite(v) and v > 0 for r in record["rows"] for v in _numbers(r))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ClaimError(
+            f"{path}: no record of a benchmark ({error}); "
+            f"run python -m benchmarks {path.stem} --out {path}"
+        ) from None
+    if not (good and finite and record["rows"]):
+        raise ClaimError(
+            f"{path}: a row is not what a benchmark writes; "
+            f"run python -m benchmarks {path.stem} --out {path}"
+        )
+    return record
+
+
+def _numbers(row: dict[str, Any]) -> list[float]:
+    low, high = row["spread"]
+    return [row["ratio"], low, high]
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    """Return in words whether a goal is met, and otherwise by how much it is missed."""
+    if row.get("goal") is None:
+        return ""
+    if row["ratio"] >= row["goal"]:
+        return f"met (at least {row['goal']:g})"
+    return f"missed by a factor {row['goal'] / row['ratio']:.2g} (at least {row['goal']:g})"
+
+
+def _cell(value: Any, shape: str) -> str:
+    return "" if value is None else format(value, shape)
+
+
+def table(record: dict[str, Any]) -> str:
+    """Return the rows of a record as an HTML table, with what ran and where below it.
+
+    Parameters
+    ----------
+    record : dict
+        From :func:`read`.
+    """
+    head = ("size", "peer", "peer's time / ours", "goal", "difference", "MiB", "peer's MiB")
+    rows = [
+        (
+            row["size"],
+            row["peer"],
+            f"{row['ratio']:.2f} [{row['spread'][0]:.2f}, {row['spread'][1]:.2f}]",
+            _verdict(row),
+            _cell(row.get("agreement"), ".0e") + ("" if row["judged"] else " (another problem)"),
+            _cell(row.get("peak_mib"), ".0f"),
+            _cell(row.get("peer_peak_mib"), ".0f"),
+        )
+        for row in record["rows"]
+    ]
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    titles = "".join(f"<th>{html.escape(word)}</th>" for word in head)
+    return (
+        f"<table class='mf-table'><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+        f"<p>{html.escape(_below(record))}</p>"
+    )
+
+
+def _below(record: dict[str, Any]) -> str:
+    machine, versions = record.get("machine", {}), record.get("versions", {})
+    words = [
+        f"Medians of {record.get('rounds')} interleaved pairs, the extremes in brackets; "
+        f"{machine.get('processor')}, one thread, tanh by its {machine.get('tanh')} form; "
+        + ", ".join(f"{name} {number}" for name, number in versions.items() if number)
+        + "."
+    ]
+    if record.get("limit_fraction"):
+        parts = (f"{part:.0%} at {size}" for size, part in record["limit_fraction"].items())
+        words.append("Share of the machine's limit reached: " + ", ".join(parts) + ".")
+    if record.get("exponents"):
+        parts = (f"{name}: {value:.2f}" for name, value in record["exponents"].items())
+        words.append("Exponents of the cost: " + ", ".join(parts) + ".")
+    if record.get("missing"):
+        words.append("Not installed: " + ", ".join(record["missing"]) + ".")
+    return " ".join(words)
+
+
+def drawing(record: dict[str, Any]) -> str:
+    """Return the ratios as bars on a logarithmic scale, in SVG; 1 is as fast as the peer.
+
+    Parameters
+    ----------
+    record : dict
+        From :func:`read`.
+    """
+    values = [v for row in record["rows"] for v in _numbers(row)] + [0.5, 2.0]
+    low, high = math.log10(min(values)), math.log10(max(values))
+
+    def at(value: float) -> float:
+        return _LEFT + _WIDE * (math.log10(value) - low) / (high - low)
+
+    marks = []
+    for place, row in enumerate(record["rows"]):
+        y, words = place * _STEP + 14, html.escape(f"{row['size']}, {row['peer']}")
+        one, end = sorted((at(1.0), at(row["ratio"])))
+        first, last = (at(v) for v in row["spread"])
+        marks.append(
+            f"<text x='{_LEFT - 6}' y='{y}' text-anchor='end' font-size='10'>{words}</text>"
+            f"<rect x='{one:.1f}' y='{y - 9}' width='{end - one:.1f}' height='10' "
+            f"class='mf-bar {'mf-ahead' if row['ratio'] >= 1 else 'mf-behind'}'/>"
+            f"<line x1='{first:.1f}' x2='{last:.1f}' y1='{y - 4}' y2='{y - 4}' stroke='black'/>"
+        )
+    height = _STEP * len(record["rows"]) + 26
+    title = html.escape(f"{record['title']}: time of each peer over ours")
+    return (
+        f"<svg viewBox='0 0 {_LEFT + _WIDE + 10} {height}' role='img' aria-label='{title}'>"
+        f"<title>{title}</title>{''.join(marks)}"
+        f"<line x1='{at(1.0):.1f}' x2='{at(1.0):.1f}' y1='0' y2='{height - 16}' stroke='gray'/>"
+        f"<text x='{at(1.0):.1f}' y='{height - 4}' text-anchor='middle' font-size='10'>1</text>"
+        "</svg>"
+    )

@@ -1,0 +1,80 @@
+"""Records of benchmarks on their page: what they say, and what is refused."""
+
+import json
+
+import pytest
+from conftest import ROOT
+
+from mflib.book import speed
+from mflib.claims import ClaimError
+
+ROW = {
+    "peer": "a <b> & c",
+    "size": "n=3",
+    "ratio": 1.5,
+    "spread": [1.25, 2.0],
+    "judged": True,
+    "agreement": 3e-16,
+    "goal": 2.0,
+    "peak_mib": 12.0,
+    "peer_peak_mib": None,
+}
+RECORD = {
+    "name": "adjoint",
+    "title": "A job",
+    "command": "python -m benchmarks adjoint --json",
+    "machine": {"processor": "One", "tanh": "sigmoid"},
+    "versions": {"torch": "2", "jax": None},
+    "rounds": 7,
+    "rows": [ROW, ROW | {"peer": "d", "ratio": 0.5, "spread": [0.4, 0.6], "judged": False}],
+    "limit_fraction": {"n=3": 0.5},
+    "exponents": {"n": 1.01},
+    "missing": ["e"],
+}
+
+
+def written(tmp_path, record):
+    path = tmp_path / "adjoint.json"
+    path.write_text(json.dumps(record))
+    return path
+
+
+def test_a_table_says_ratio_goal_difference_and_what_ran(tmp_path):
+    text = speed.table(speed.read(written(tmp_path, RECORD)))
+    assert "a &lt;b&gt; &amp; c" in text and "<b>" not in text
+    assert "1.50 [1.25, 2.00]" in text and "missed by a factor 1.3 (at least 2)" in text
+    assert "missed by a factor 4 (at least 2)" in text and "(another problem)" in text
+    assert "torch 2" in text and "jax" not in text and "50% at n=3" in text
+    met = RECORD | {"rows": [ROW | {"ratio": 2.0, "spread": [2.0, 2.0]}]}
+    assert "met (at least 2)" in speed.table(speed.read(written(tmp_path, met)))
+
+
+def test_bars_lead_from_one_to_the_ratio(tmp_path):
+    text = speed.drawing(speed.read(written(tmp_path, RECORD)))
+    assert text.count("<rect") == 2 and text.count("mf-ahead") == text.count("mf-behind") == 1
+    assert "a &lt;b&gt; &amp; c" in text
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        RECORD | {"rows": []},
+        RECORD | {"rows": [ROW | {"ratio": -1.0}]},
+        RECORD | {"rows": [ROW | {"ratio": "fast"}]},
+        RECORD | {"rows": [ROW | {"spread": [1.0]}]},
+        RECORD | {"command": 3},
+    ],
+)
+def test_a_record_that_is_none_is_refused_by_name(tmp_path, bad):
+    with pytest.raises(ClaimError, match="adjoint.json: .*python -m benchmarks adjoint"):
+        speed.read(written(tmp_path, bad))
+    with pytest.raises(ClaimError, match="none.json: no record"):
+        speed.read(tmp_path / "none.json")
+
+
+def test_the_page_shows_committed_records_alone():
+    page = (ROOT / "book" / "benchmarks.md").read_text("utf-8")
+    for path in (ROOT / "book" / "records" / "bench").glob("*.json"):
+        assert speed.read(path)["name"] == path.stem
+        assert f"{{benchmark}} {path.stem}\n" in page

@@ -1,0 +1,49 @@
+"""Every benchmark at a toy size: it runs, it agrees, and a wrong answer stops it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT))
+from benchmarks import harness  # noqa: E402
+
+
+@pytest.mark.parametrize("name", harness.JOBS)
+def test_a_job_prints_a_whole_record(name):
+    command = [sys.executable, "-m", "benchmarks", name, "--toy", "--rounds", "1", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["name"] == name and record["machine"]["tanh"] in ("tanh", "sigmoid")
+    assert {"versions", "rows", "limit_fraction", "exponents"} <= set(record)
+    assert any(row["judged"] for row in record["rows"])
+    for row in record["rows"]:
+        assert row["spread"][0] <= row["ratio"] <= row["spread"][1] and row["ratio"] > 0
+
+
+def case(factor=1.0, differs=()):
+    answer = np.arange(1.0, 5.0)
+    return harness.Case(
+        "one", lambda: answer, {"peer": lambda: factor * answer, "absent": None}, differs=differs
+    )
+
+
+def test_a_faster_wrong_answer_loses(monkeypatch):
+    monkeypatch.setattr(harness.importlib, "import_module", lambda *a: harness)
+    monkeypatch.setattr(harness, "cases", lambda name, toy: [lambda: case(1 + 1e-6)])
+    with pytest.raises(SystemExit, match="peer differs by 1.0e-06"):
+        harness.measure("adjoint", 1, toy=True)
+    monkeypatch.setattr(harness, "cases", lambda name, toy: [lambda: case(2.0, ("peer",))])
+    found = harness.measure("adjoint", 1, toy=True)
+    assert found["missing"] == ["absent"]
+    assert not found["rows"][0]["judged"] and found["rows"][0]["agreement"] == pytest.approx(1.0)
+
+
+def test_the_exponent_of_a_known_cost_is_found(monkeypatch):
+    monkeypatch.setattr(harness, "seconds", lambda job, n: job())
+    jobs = [lambda size=size: 3.0 * size**1.5 for size in (10, 20, 40)]
+    assert harness.exponent([10, 20, 40], jobs) == pytest.approx(1.5)
