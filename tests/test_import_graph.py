@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mflib"
-PAPERS = {"lu2020", "fang2021", "chen2024", "teacher_student"}
+PAPERS = {"lu2020", "fang2021", "chen2024", "teacher_student", "beyond"}
 #: Rooms that are no mathematics, and the top-level modules that serve every room.
 MACHINERY = {"claims", "book", "cifar"}
 NEUTRAL = {"provenance", "workers"}

@@ -48,7 +48,8 @@ def planned(root: Path, claims: Iterable[dict[str, Any]]) -> list[dict[str, Any]
 
 def counted(claims: Iterable[dict[str, Any]], waiting: Iterable[dict[str, Any]]) -> str:
     """Return how many registered claims were measured, as words: "49 of 121"."""
-    known = [c for c in claims if not c["id"].startswith(register.PRIVATE)]
+    rows = register.read()
+    known = [c for c in claims if c["id"] in rows or not c["id"].startswith(register.PRIVATE)]
     measured = sum(c["verdict"] != "not run" for c in known)
     return f"{measured} of {len(known) + len(list(waiting))}"
 

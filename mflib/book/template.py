@@ -101,6 +101,9 @@ question.control(
     ),
 }
 
+#: The sentence of a claim that stands in no register.
+_OWN = "Yours, in one sentence."
+
 _NAMES = {"counterexample": "sentence", "reproduction": "question"}
 
 #: The kind of box that a place in a paper asks for; else a proposition.
@@ -161,10 +164,10 @@ def _row(root: Path, name: str, paper: str, id: str, kind: str) -> register.Entr
     papers = list(dict.fromkeys(row.paper for row in entries.values()))
     if paper not in papers:
         raise ChapterError(f"--paper {paper!r}: is none of {', '.join(papers)}")
-    if id.startswith(register.PRIVATE):
+    if id not in entries and id.startswith(register.PRIVATE):
         if kind not in KINDS:
             raise ChapterError(f"--kind {kind!r}: is none of {', '.join(KINDS)}")
-        return register.Entry(id, paper, "beyond", kind, "Yours, in one sentence.", "beyond", "")
+        return register.Entry(id, paper, "beyond", kind, _OWN, "beyond", "")
     if id not in entries:
         raise ChapterError(
             f"--claims {id}: is not in {table}; add its row there first, or call it "
@@ -181,9 +184,9 @@ def _row(root: Path, name: str, paper: str, id: str, kind: str) -> register.Entr
 
 def _registered(table: Path, name: str, ids: Sequence[str]) -> str | None:
     """Return the register with the chapter's name in its rows; None if nothing changes."""
-    if all(id.startswith(register.PRIVATE) for id in ids):
-        return None
     if not table.is_file():
+        if all(id.startswith(register.PRIVATE) for id in ids):
+            return None
         raise ChapterError(f"{table}: this checkout has no register; only X- claims can be made")
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
@@ -217,8 +220,11 @@ def _notebook(name: str, rows: Sequence[register.Entry]) -> str:
     cells = [
         _prose(
             f"# {name.replace('_', ' ').capitalize()}\n\n"
-            "*Yours: the phenomenon in three sentences, for a reader who meets the subject; what "
-            "one\nneeds to know first; one sentence to remember.*"
+            "*Yours: the phenomenon in three sentences, for a reader who meets the subject; then a "
+            "picture.*\n\n"
+            ":::{admonition} At a glance\n:class: tip glance\n"
+            "**Needed first:** *yours: what one must know, with links.*\n\n"
+            "**To remember:** *yours: one sentence.*\n:::"
         ),
         _code(
             "seed: int = 0  # every random number of the chapter follows from it\n"
@@ -235,7 +241,7 @@ def _notebook(name: str, rows: Sequence[register.Entry]) -> str:
             "## What this teaches, and what it does not\n\n"
             "*Yours: what breaks the statements, and what they do not say.*\n\n"
             "## Exercises\n\n"
-            "1. *(easy, ten minutes) Yours: change one parameter and predict what happens.*\n\n"
+            "1. *(easy, 10 minutes)* *Yours: change one parameter and predict what happens.*\n\n"
             ":::{dropdown} Solution\n*Yours.*\n:::"
         )
     )
@@ -282,7 +288,7 @@ def _section(row: register.Entry) -> list[dict[str, Any]]:
     constructor, measurement, picture = _CODE[row.kind]
     variable = _NAMES.get(row.kind, row.kind)
     given = ", seed=seed"
-    if row.id.startswith(register.PRIVATE):
+    if row.statement == _OWN:
         given += (
             f', paper="{row.paper}",\n    where="{row.where}", kind="{row.kind}",\n'
             f'    statement="{row.statement}"'

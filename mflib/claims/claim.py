@@ -32,7 +32,7 @@ class Claim:
     id : str
         The claim's identifier in the register ``book/claims.csv``, for instance ``LU-T2``:
         paper, place, kind and sentence come from there. An identifier that begins with
-        ``X-`` is a reader's own, and the four texts are given here.
+        ``X-`` and stands in no register is a reader's own; the four texts are given here.
     seed : int, optional
         The chapter's seed.
     device : str

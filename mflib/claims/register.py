@@ -28,7 +28,7 @@ CLASSES = {
     "beyond": "a question that the paper does not ask",
 }
 
-#: Identifiers that begin so are a reader's own and stand in no register.
+#: Identifiers that begin so may stand in no register: then they are a reader's own.
 PRIVATE = "X-"
 
 
@@ -110,8 +110,8 @@ def _read(path: Path, changed: int, size: int) -> dict[str, Entry]:
             )
         if row[5] not in CLASSES:
             raise ClaimError(f"{path}: {row[0]}: class {row[5]!r} is none of {', '.join(CLASSES)}")
-        if row[0] in entries or row[0].startswith(PRIVATE):
-            raise ClaimError(f"{path}: {row[0]} stands there twice or begins with {PRIVATE}")
+        if row[0] in entries:
+            raise ClaimError(f"{path}: {row[0]} stands there twice")
         entries[row[0]] = Entry(*row)
     return entries
 
@@ -136,7 +136,7 @@ def look_up(
     given = {"paper": paper, "where": where, "kind": kind, "statement": statement}
     path = find()
     entries = read(path)
-    if not id.startswith(PRIVATE):
+    if id in entries or not id.startswith(PRIVATE):
         if id not in entries:
             raise ClaimError(
                 f"id: {id!r} is not in the register {path}; add its row there, or call a claim "

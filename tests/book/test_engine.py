@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 
 import papermill
 import psutil
 import pytest
 from conftest import CLAIM, ROOT, small_checkout
+from entry_points import installed
 from papermill.engines import papermill_engines
 
 from mflib.book import engine
@@ -165,18 +165,6 @@ def test_a_kernel_of_another_language_is_named(tmp_path):
     specs = KernelSpecManager(kernel_dirs=[str(tmp_path / "kernels")])
     with pytest.raises(ValueError, match="engine mflib: the kernel 'other' speaks julia"):
         manager(kernel_name="other", kernel_spec_manager=specs)
-
-
-def installed(folder):
-    """Write the metadata by which an installed package tells its entry points."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = []
-    for group, points in project["entry-points"].items():
-        lines += [f"[{group}]", *(f"{name} = {where}" for name, where in points.items())]
-    made = folder / "mflib_here-0.0.dist-info"
-    made.mkdir()
-    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: mflib-here\nVersion: 0.0\n")
-    (made / "entry_points.txt").write_text("\n".join(lines))
 
 
 OWNER = """import sys, papermill

@@ -4,7 +4,7 @@ import re
 
 from conftest import ROOT
 
-ROOMS = ("", "lu2020", "fang2021", "chen2024", "teacher_student")
+ROOMS = ("", "lu2020", "fang2021", "chen2024", "teacher_student", "beyond")
 
 
 def modules():

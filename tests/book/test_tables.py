@@ -130,6 +130,11 @@ def test_a_chapter_that_is_opened_elsewhere_says_what_to_install():
     made = portable(text, "git+https://example.org/book")
     cells = json.loads(made)["cells"]
     assert len(cells) == 2 and portable(made, "again") == made
+    ran = json.loads(text) | {"metadata": {"papermill": {"input_path": "/home/me/one.ipynb"}}}
+    ran["cells"].append(ran["cells"][0] | {"metadata": {"tags": ["injected-parameters"]}})
+    ran["cells"][0]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "seen"}]
+    made = portable(json.dumps(ran), "here")
+    assert "seen" in made and "/home/me" not in made and "injected-parameters" not in made
     first = "".join(cells[0]["source"])
     code = f"import sys; sys.modules['mflib'] = None\n{first}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

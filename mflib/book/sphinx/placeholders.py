@@ -32,7 +32,6 @@ from .. import (
 )
 from .. import ledger as books
 from .citation import line as citation
-from .pictures import Picture
 
 __all__ = ["Shown", "anchor", "raw", "setup"]
 
@@ -55,11 +54,12 @@ def _root(app: Sphinx) -> Path:
     return chapters.find_root(Path(app.srcdir))
 
 
-def _word(table: str, needs: int = 0) -> type[Directive]:
+def _word(table: str, needs: int = 0, more: int = 0) -> type[Directive]:
     """Return a directive that leaves a placeholder; its arguments become ``words``."""
 
     class Word(Directive):
         required_arguments = needs
+        optional_arguments = more
 
         def run(self) -> list[nodes.Node]:
             return [Shown(table=table, words=list(self.arguments))]
@@ -152,8 +152,8 @@ class _Page:
         page = self.app.builder.get_relative_uri(self.docname, "book/ledger")
         return raw(tables.verdicts([*self.claims, *self.waiting], page, self.name))
 
-    def _claims(self, paper: str) -> nodes.Node:
-        mine = [claim for claim in self.claims if claim["paper"] == paper]
+    def _claims(self, *keys: str) -> nodes.Node:
+        mine = [claim for claim in self.claims if claim["paper"] in keys]
         return raw(tables.claims(mine, self.link, self.title))
 
     def _map(self, paper: str) -> nodes.Node:
@@ -224,9 +224,8 @@ def records(app: Sphinx) -> dict[str, dict[str, Any]]:
 def setup(app: Sphinx) -> None:
     """Register directives and roles."""
     app.add_node(Shown)
-    for name, needs in (("ledger", 0), ("verdicts", 0), ("claims", 1), ("map", 1)):
-        app.add_directive(name, _word(name, needs))
-    app.add_directive("picture", Picture)
+    for name, *counts in (("ledger",), ("verdicts",), ("claims", 1, 20), ("map", 1)):
+        app.add_directive(name, _word(name, *counts))
     app.add_directive("referee", _Referee)
     app.add_directive("trials", _Trials)
     app.add_directive("record", _Record)

@@ -1,0 +1,1 @@
+"""Beyond the four papers: shapes, scalings, regularity in depth, and randomness."""
