@@ -175,7 +175,7 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
             given,
             str(root),
             order["whole"] or order["cell"],
-            engine_name=engine.NAME,
+            engine_name=engine.register(),
             environment=environment,
             **limit,
         )

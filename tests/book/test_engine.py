@@ -12,7 +12,6 @@ import psutil
 import pytest
 from conftest import CLAIM, ROOT, small_checkout
 from entry_points import installed
-from papermill.engines import papermill_engines
 
 from mflib.book import engine
 from mflib.book.chapters import load
@@ -34,7 +33,7 @@ CELLS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    papermill_engines.register("mflib", engine.ForkEngine)
+    engine.register()
     yield
     engine.close()
 
@@ -165,6 +164,16 @@ def test_a_kernel_of_another_language_is_named(tmp_path):
     specs = KernelSpecManager(kernel_dirs=[str(tmp_path / "kernels")])
     with pytest.raises(ValueError, match="engine mflib: the kernel 'other' speaks julia"):
         manager(kernel_name="other", kernel_spec_manager=specs)
+
+
+@pytest.mark.parametrize("first", ["papermill", "mflib.book.engine"])
+def test_either_may_be_imported_first(tmp_path, first):
+    """Papermill asks for the engine while it is imported itself."""
+    words = f"import {first}, papermill, mflib.book.engine as own\n"
+    words += "from papermill.engines import papermill_engines as known\n"
+    words += "assert known.get_engine('mflib') is own.ForkEngine"
+    run = command(tmp_path, "-c", words)
+    assert run.communicate(timeout=120)[0] == "" and run.returncode == 0
 
 
 OWNER = """import sys, papermill
