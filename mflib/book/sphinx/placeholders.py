@@ -156,15 +156,22 @@ class _Page:
         mine = [claim for claim in self.claims if claim["paper"] in keys]
         return raw(tables.claims(mine, self.link, self.title))
 
-    def _map(self, paper: str) -> nodes.Node:
+    def _map(self, part: str) -> nodes.Node:
         entries = register.read(register.find(self.root))
         table = self.root / "book" / "implications.csv"
         arrows = implications.read(table, entries)
-        mine = [a for a in arrows if implications.paper_of(a.result, entries) == paper]
+        mine = [a for a in arrows if implications.part_of(a.result, entries) == part]
         if not mine:
-            raise ClaimError(f"{table}: has no arrow of the paper {paper!r}")
-        here = {c["id"]: c for c in [*self.claims, *self.waiting] if c["paper"] == paper}
-        title = f"{self.name(paper)}: which result rests on which"
+            raise ClaimError(f"{table}: has no arrow of the part {part!r}")
+        ends = {arrow.on for arrow in mine}
+        here = {
+            claim["id"]: claim
+            for claim in [*self.claims, *self.waiting]
+            if claim["id"] in ends
+            or (claim["id"] in entries and implications.part_of(claim["id"], entries) == part)
+        }
+        name = "Beyond the four papers" if part == "beyond" else self.name(part)
+        title = f"{name}: which result rests on which"
         return raw(
             results_map.drawing(mine, here, self.link, title)
             + '<details class="mf-same"><summary>The same as a list</summary>'
