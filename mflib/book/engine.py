@@ -16,18 +16,18 @@ import sys
 import tempfile
 import threading
 import time
+from functools import cache
 from queue import Empty
 from typing import Any, ClassVar
 
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
-from papermill.engines import NBClientEngine, papermill_engines
 
 from ..workers import COUNTS
 from .warm import Fork, Warm
 
-__all__ = ["NAME", "ForkEngine", "close", "warm"]
+__all__ = ["NAME", "ForkEngine", "close", "register", "warm"]
 
 #: How papermill knows it.
 NAME = "mflib"
@@ -140,20 +140,51 @@ class _Manager(AsyncKernelManager):
     cleanup_resources = _async_cleanup_resources
 
 
-class ForkEngine(NBClientEngine):
+@cache
+def _engine() -> Any:
+    """Return papermill's own engine with another manager of kernels.
+
+    It is made when it is used: papermill asks for :class:`ForkEngine` while it is imported.
+    """
+    from papermill.engines import NBClientEngine
+
+    class Engine(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> Any:
+            more = kwargs.pop("environment", None) or {}
+            manager = type("_Manager", (_Manager,), {"more": more})
+            return super().execute_managed_notebook(
+                nb_man, kernel_name, **(kwargs | {"kernel_manager_class": manager})
+            )
+
+    return Engine
+
+
+class ForkEngine:
     """Executes notebooks in forks of one warm process, which the first of them starts."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> Any:
-        """Do as papermill's own engine does, with another manager of kernels.
+    def execute_notebook(cls, nb: Any, kernel_name: str, **kwargs: Any) -> Any:
+        """Do as papermill's own engine does.
 
         The argument ``environment`` holds variables for the kernel, beside those of papermill.
         """
-        more = kwargs.pop("environment", None) or {}
-        manager = type("_Manager", (_Manager,), {"more": more})
-        return super().execute_managed_notebook(
-            nb_man, kernel_name, **(kwargs | {"kernel_manager_class": manager})
-        )
+        return _engine().execute_notebook(nb, kernel_name, **kwargs)
+
+    @classmethod
+    def nb_kernel_name(cls, nb: Any, name: str | None = None) -> str:
+        """Return the kernel that a notebook asks for."""
+        return _engine().nb_kernel_name(nb, name)
+
+    @classmethod
+    def nb_language(cls, nb: Any, language: str | None = None) -> str:
+        """Return the language that a notebook asks for."""
+        return _engine().nb_language(nb, language)
 
 
-papermill_engines.register(NAME, ForkEngine)
+def register() -> str:
+    """Let papermill know the engine where no installation has said so; return its name."""
+    from papermill.engines import papermill_engines
+
+    papermill_engines.register(NAME, ForkEngine)
+    return NAME

@@ -175,7 +175,7 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
             given,
             str(root),
             order["whole"] or order["cell"],
-            engine_name=engine.NAME,
+            engine_name=engine.register(),
             environment=environment,
             **limit,
         )
@@ -184,7 +184,9 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
         if not found["wrong"]:
             found["claims"] = ledger.claims_of(partial, order["chapter"])
         if found["wrong"] or order["keep"]:
-            found["notebook"] = partial.read_text("utf-8") if partial.is_file() else None
+            with contextlib.suppress(ChapterError):  # a full disk may have cut it short
+                load(partial)
+                found["notebook"] = partial.read_text("utf-8")
     except ChapterError as error:
         found["wrong"] = str(error)
     except OSError as error:

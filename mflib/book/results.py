@@ -115,7 +115,7 @@ class Table:
         if clash:
             raise ChapterError(f"parameter {clash[0]}: the table has a column of that name")
         self._size = self.path.stat().st_size if self.path.is_file() else 0
-        self._due = 0.0
+        self._due = self._synced = 0.0
         if not whole or self.parameters != before:
             self._rewrite()
 
@@ -180,7 +180,7 @@ class Table:
         self._size = self.path.stat().st_size
 
     def add(self, chapter: str, given: dict[str, Any], rows: list[dict], **same: Any) -> None:
-        """Append the rows of one point, to the disk.
+        """Append the rows of one point.
 
         Parameters
         ----------
@@ -216,7 +216,10 @@ class Table:
                     file.seek(self._size)
                     file.write(data)
                     file.flush()
-                    os.fsync(file.fileno())
+                    # a killed process loses nothing from here on, a power cut at most a second
+                    if time.monotonic() - self._synced > 1:
+                        os.fsync(file.fileno())
+                        self._synced = time.monotonic()
                 except OSError:
                     with contextlib.suppress(OSError):
                         file.truncate(self._size)

@@ -170,6 +170,7 @@ def run(
     keep: bool = False,
     force: bool = False,
     say: Callable[[str], None] = print,
+    work: Callable[[dict[str, Any]], dict[str, Any]] = execute.work,
 ) -> Count:
     """Run the points that are missing, stale or failed; every result is on the disk at once.
 
@@ -191,6 +192,8 @@ def run(
         Run what is done, too.
     say : callable
         Called with a line for the reader.
+    work : callable
+        What a worker does for a point; a benchmark of the rest gives another.
 
     Raises
     ------
@@ -220,7 +223,7 @@ def run(
                 with workers() as some:
                     if some.link:
                         say(f"dashboard: {some.link}")
-                    _all(root, waiting, marks, out, some, timeout, keep, table, count, say)
+                    _all(root, waiting, marks, out, some, timeout, keep, table, count, say, work)
         except WorkersError as error:
             raise ChapterError(
                 f"{error}; {count.done} points more are in {table.path}; give the same command "
@@ -278,6 +281,7 @@ def _all(
     table: Table,
     count: Count,
     say: Callable[[str], None],
+    work: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> None:
     """Run points; those that failed once more."""
     where = None if workers.remote else str(out)
@@ -285,7 +289,7 @@ def _all(
     def orders(some: list[Point]) -> Iterator[tuple]:
         for point in some:
             yield (
-                execute.work,
+                work,
                 {
                     "chapter": point.chapter.name,
                     "given": point.given,

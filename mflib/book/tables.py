@@ -12,7 +12,7 @@ from typing import Any
 from ..claims import card, trials
 from . import badges, referee
 
-__all__ = ["address", "again", "apart", "claims", "planted", "trial", "verdicts"]
+__all__ = ["address", "again", "apart", "benchmark", "claims", "planted", "trial", "verdicts"]
 
 #: Where one thing that is said ends and another begins.
 _BLOCK = re.compile(r"(?=</?(?:div|h\d|li|p|t[dhr]|tbody|thead|table|ul)\b)")
@@ -186,6 +186,24 @@ def _plain_table(head: list[str], rows: list[list[str]], words: str) -> str:
         f'<div class="mf-verdicts"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody>'
         f'</table><p class="mf-where">{html.escape(words)}</p></div>'
     )
+
+
+def benchmark(found: dict[str, Any]) -> str:
+    """Return the rows of a benchmark's record as a table, with the machine below.
+
+    Parameters
+    ----------
+    found : dict
+        ``{"machine": str, "versions": dict, "rows": [{column: value}]}``; all rows have the
+        columns of the first.
+    """
+    head = list(found["rows"][0])
+    rows = [
+        [f"{row[k]:.4g}" if isinstance(row[k], float) else str(row[k]) for k in head]
+        for row in found["rows"]
+    ]
+    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+    return _plain_table(head, rows, f"{found['machine']}; {versions}")
 
 
 def trial(found: dict[str, Any], part: str) -> str:

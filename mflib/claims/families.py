@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts are loaded when they are used
 
 from .checks import INCONCLUSIVE, REFUTED, VERIFIED
 from .evidence import ClaimError, as_array
@@ -131,8 +131,10 @@ def paired(differences: Any, level: float = 0.95) -> Paired:
         raise ClaimError(f"level: expected a number between 0 and 1, got {level!r}")
     mean, spread = float(values.mean()), float(values.std(ddof=1))
     error = spread / math.sqrt(n)
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
-    student = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else float(mean == 0)
+    half = float(scipy.stats.t.ppf((1 + level) / 2, n - 1)) * error
+    student = (
+        float(2 * scipy.stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else float(mean == 0)
+    )
     return Paired(mean, (mean - half, mean + half), spread, student, sign_flip(values), n)
 
 

@@ -10,7 +10,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy  # its parts are loaded when they are used
 
 __all__ = [
     "LEVEL",
@@ -154,7 +154,7 @@ def _ends(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return lower and upper ends from the pseudo-values, shape (S, C), and resamples."""
     seeds = len(pseudo)
-    t = stats.t.ppf(quantile, seeds - 1)
+    t = scipy.stats.t.ppf(quantile, seeds - 1)
     error = pseudo.std(0, ddof=1) / math.sqrt(seeds)
     centred = pseudo - pseudo.mean(0)
     spread = np.sqrt((centred**2).mean(0))
@@ -163,7 +163,7 @@ def _ends(
     below = error * (t + np.maximum(0.0, -longer))
     above = error * (t + np.maximum(0.0, longer))
     if resampled is not None:
-        wide = t / stats.norm.ppf(quantile) * math.sqrt(seeds / (seeds - 1))
+        wide = t / scipy.stats.norm.ppf(quantile) * math.sqrt(seeds / (seeds - 1))
         with np.errstate(invalid="ignore"):
             low, high = np.quantile(
                 np.concatenate(resampled) - estimate, [1 - quantile, quantile], axis=0
@@ -324,11 +324,11 @@ def power_factor(seeds: int, power: float = 0.975) -> float:
     -------
     float
     """
-    freedom, t = seeds - 1, stats.t.ppf(QUANTILE, seeds - 1)
+    freedom, t = seeds - 1, scipy.stats.t.ppf(QUANTILE, seeds - 1)
     if seeds > 5000:  # the normal limit
-        return float(1.0 + stats.norm.ppf(power) / t)
-    shift = optimize.brentq(lambda x: stats.nct.sf(t, freedom, x) - power, 0.0, 100.0)
-    bias = math.exp(special.gammaln(seeds / 2) - special.gammaln(freedom / 2))
+        return float(1.0 + scipy.stats.norm.ppf(power) / t)
+    shift = scipy.optimize.brentq(lambda x: scipy.stats.nct.sf(t, freedom, x) - power, 0.0, 100.0)
+    bias = math.exp(scipy.special.gammaln(seeds / 2) - scipy.special.gammaln(freedom / 2))
     return float(shift / (t * math.sqrt(2 / freedom) * bias))
 
 
@@ -356,8 +356,8 @@ def change_probability(
         At most 1.
     """
     low, high = interval
-    error = (high - low) / (2 * stats.t.ppf(QUANTILE, seeds - 1))
+    error = (high - low) / (2 * scipy.stats.t.ppf(QUANTILE, seeds - 1))
     if not error > 0:
         return 0.0
     gaps = [min(abs(edge - end) for edge in edges) for end in interval]
-    return float(min(1.0, sum(stats.norm.cdf(-g / (math.sqrt(2) * error)) for g in gaps)))
+    return float(min(1.0, sum(scipy.stats.norm.cdf(-g / (math.sqrt(2) * error)) for g in gaps)))

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts are loaded when they are used
 
 from .checks import (
     CAP,
@@ -71,7 +71,7 @@ def _samples(samples: Any, interval: Any, seeds: int | None, clusters: Any) -> _
     if 2 * distinct <= count:
         return _Found(mean, None, count, f"{distinct} different values: copies are no seeds")
     mean, found = mean_interval(samples)
-    return _Found(mean, found, count, None, float(stats.skew(samples)))
+    return _Found(mean, found, count, None, float(scipy.stats.skew(samples)))
 
 
 def _given(samples: np.ndarray, interval: Any, seeds: int | None) -> _Found:

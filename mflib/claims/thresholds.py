@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts are loaded when they are used
 
 from .bound import tightness_word
 from .checks import FEWEST, INCONCLUSIVE, REFUTED, VERIFIED, Check, Outcome, finite, not_finite
@@ -26,10 +26,10 @@ _TAIL = 1.0 - QUANTILE
 
 def _share_above(violations: int, draws: int) -> tuple[float, float]:
     """Clopper and Pearson's ends for a share, each at 99.95 %."""
-    low = stats.beta.ppf(_TAIL, violations, draws - violations + 1) if violations else 0.0
+    low = scipy.stats.beta.ppf(_TAIL, violations, draws - violations + 1) if violations else 0.0
     high = 1.0
     if violations < draws:
-        high = stats.beta.ppf(1 - _TAIL, violations + 1, draws - violations)
+        high = scipy.stats.beta.ppf(1 - _TAIL, violations + 1, draws - violations)
     return float(low), float(high)
 
 

@@ -6,13 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 
 import papermill
 import psutil
 import pytest
 from conftest import CLAIM, ROOT, small_checkout
-from papermill.engines import papermill_engines
+from entry_points import installed
 
 from mflib.book import engine
 from mflib.book.chapters import load
@@ -34,7 +33,7 @@ CELLS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    papermill_engines.register("mflib", engine.ForkEngine)
+    engine.register()
     yield
     engine.close()
 
@@ -167,16 +166,14 @@ def test_a_kernel_of_another_language_is_named(tmp_path):
         manager(kernel_name="other", kernel_spec_manager=specs)
 
 
-def installed(folder):
-    """Write the metadata by which an installed package tells its entry points."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = []
-    for group, points in project["entry-points"].items():
-        lines += [f"[{group}]", *(f"{name} = {where}" for name, where in points.items())]
-    made = folder / "mflib_here-0.0.dist-info"
-    made.mkdir()
-    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: mflib-here\nVersion: 0.0\n")
-    (made / "entry_points.txt").write_text("\n".join(lines))
+@pytest.mark.parametrize("first", ["papermill", "mflib.book.engine"])
+def test_either_may_be_imported_first(tmp_path, first):
+    """Papermill asks for the engine while it is imported itself."""
+    words = f"import {first}, papermill, mflib.book.engine as own\n"
+    words += "from papermill.engines import papermill_engines as known\n"
+    words += "assert known.get_engine('mflib') is own.ForkEngine"
+    run = command(tmp_path, "-c", words)
+    assert run.communicate(timeout=120)[0] == "" and run.returncode == 0
 
 
 OWNER = """import sys, papermill

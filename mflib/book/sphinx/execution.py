@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,24 @@ def dressed(notebook: str, foot: str) -> str:
     return json.dumps(data, ensure_ascii=False)
 
 
+def _shown(app: Sphinx) -> str:
+    """Return a digest of what prose pages show and do not hold: results, tables, their code."""
+    root, package = _root(app), Path(__file__).parents[2]
+    paths = [*(root / "_build" / "chapters").glob("*.json"), root / "_toc.yml"]
+    paths += [p for p in (root / "book").rglob("*") if p.suffix in (".csv", ".json", ".bib")]
+    paths += [p for room in ("book", "claims") for p in (package / room).rglob("*.py")]
+    digest = hashlib.sha256()
+    for path in sorted(p for p in paths if p.is_file()):
+        digest.update(str(path).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def _outdated(app: Sphinx, env: Any, added: set, changed: set, removed: set) -> list[str]:
-    """Read the prose pages, which may show claims, whenever anything else is read."""
+    """Read the prose pages, which may show claims, when anything else is read or was changed."""
+    seen, before = _shown(app), getattr(env, "mflib_shown", None)
+    env.mflib_shown = seen
+    if seen == before and not (added or changed or removed):
+        return []
     return [d for d in env.found_docs if d.startswith("book/") and not d.startswith("book/api/")]
 
 
