@@ -218,6 +218,8 @@ def resolving_nodes(
     require_tensor("x", x, 2)
     for function in require_instance("functions", functions, Sequence):
         require_callable("functions", function)
+    if not functions:
+        raise ValueError("functions: is empty; pass at least one")
     spread = (x.detach().square().sum(-1) + 1.0).sqrt().amax()
 
     def squares(count: int) -> Tensor:

@@ -21,6 +21,7 @@ __all__ = [
     "code_cells",
     "discover",
     "find_root",
+    "is_aside",
     "label",
     "library",
     "load",
@@ -156,6 +157,11 @@ def code_cells(chapter: Chapter) -> list[dict[str, Any]]:
             f"{chapter.path}: no cell is tagged 'parameters'; tag the one that sets them"
         )
     return cells
+
+
+def is_aside(chapter: Chapter) -> bool:
+    """Say whether a chapter teaches and claims nothing: its parameters are tagged ``no-claims``."""
+    return any({"parameters", "no-claims"} <= set(cell["tags"]) for cell in code_cells(chapter))
 
 
 def label(cells: list[dict[str, Any]], index: int) -> str:

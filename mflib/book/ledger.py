@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import provenance
 from ..claims import KINDS, SCHEMA, ClaimError, card
+from ..claims.verdict import judge
 from . import chapters, coverage, executed
 
 __all__ = ["RECORD", "claims_of", "ledger", "problems", "strain", "verdict"]
@@ -138,53 +139,9 @@ def claims_of(notebook: Path, name: str | None = None) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _role(record: dict[str, Any], check: dict[str, Any]) -> str:
-    aside = record["kind"] in ("counterexample", "reproduction") and check["kind"] != record["kind"]
-    return check.get("role") or ("premise" if aside else "predicted")
-
-
 def verdict(record: dict[str, Any]) -> str:
-    """Return the best verdict that a record's own checks and controls allow.
-
-    The weakest decides, as in :class:`mflib.claims.Claim`: a premise that does not hold, a
-    check that is not measured, refuted or undecided, a predicted check without a control,
-    a control that did not flip.
-    """
-    checks, expected = record["checks"], KINDS[record["kind"]]
-    words = [check["verdict"] for check in checks]
-    if set(words) <= {"not run"}:
-        return "not run"
-    predicted = [check for check in checks if _role(record, check) == "predicted"]
-    for check in checks:
-        holds = "refuted" if check["kind"] == "counterexample" else "verified"
-        if check not in predicted and check["verdict"] != holds:
-            return "inconclusive"
-    words = [check["verdict"] for check in predicted]
-    if not words or "not run" in words:
-        return "inconclusive"
-    if expected is None:
-        if set(words) not in ({"verified"}, {"refuted"}):
-            return "inconclusive"
-    else:
-        against = {"verified": "refuted", "refuted": "verified"}[expected]
-        order = (against, "inconclusive") if expected == "verified" else ("inconclusive", against)
-        for word in order:
-            if word in words:
-                return word
-    controlled = {control["check"] for control in record["controls"]}
-    flipped = all(_flips(record, control) for control in record["controls"])
-    good = flipped and all(check["name"] in controlled for check in predicted)
-    return words[0] if good else "inconclusive"
-
-
-def _flips(record: dict[str, Any], control: dict[str, Any]) -> bool:
-    """Say whether a control says that it flipped, and its verdict is opposite to its check's."""
-    check = next((c for c in record["checks"] if c["name"] == control["check"]), None)
-    if check is None or not control["flipped"]:
-        return False
-    if check["kind"] == "reproduction" and check["verdict"] != "refuted":
-        return control["verdict"] == "refuted"
-    return {check["verdict"], control["verdict"]} == {"verified", "refuted"}
+    """Return the verdict that a record's own checks and controls give."""
+    return judge(record["kind"], record["checks"], record["controls"]).verdict
 
 
 def strain(check: dict[str, Any]) -> float:
@@ -284,10 +241,13 @@ def problems(root: Path, out: Path | None = None, names: Iterable[str] = ()) -> 
         try:
             lines += _state(chapter, out, lies[chapter.name])
             claims = claims_of(lies[chapter.name], chapter.name)
+            aside = chapters.is_aside(chapter)
         except chapters.ChapterError as error:
             lines.append(f"{chapter.name}: {error}")
             continue
-        if not claims:
+        if aside:
+            lines += [f"{c['id']}: {chapter.name} is tagged no-claims" for c in claims]
+        elif not claims:
             lines.append(f"{chapter.name}: carries no claim")
         lines += coverage.lacking(root, chapter.name, claims)
         for claim in claims:
@@ -338,8 +298,7 @@ def _wrong(claim: dict[str, Any]) -> list[str]:
         for check in claim["checks"]
         if check["verdict"] == "verified" and not strain(check) <= 1
     ]
-    # a rule may be stricter than what is recomputed here, never more generous
-    if claim["verdict"] not in ((found := verdict(claim)), "inconclusive"):
+    if claim["verdict"] != (found := verdict(claim)):
         lines.append(f"{name}: says {claim['verdict']}, its checks and controls say {found}")
     lines += [
         f"{name}: the control {control['name']!r} did not flip"

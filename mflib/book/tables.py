@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..claims import card, trials
-from . import coverage, reruns
+from . import badges, reruns
 
-__all__ = ["again", "apart", "claims", "ledger", "trial", "verdicts"]
+__all__ = ["address", "again", "apart", "claims", "trial", "verdicts"]
 
 #: Where one thing that is said ends and another begins.
 _BLOCK = re.compile(r"(?=</?(?:div|h\d|li|p|t[dhr]|tbody|thead|table|ul)\b)")
@@ -21,102 +21,54 @@ def apart(words: str) -> str:
     return _BLOCK.sub("\n", words)
 
 
-def _address(words: str) -> str:
+def address(words: str) -> str:
     """Return an address as an attribute holds it; one that is no page's leads nowhere."""
     return html.escape(words if not re.match(r"\s*\w+:", words) else "#", quote=True)
 
 
-def ledger(
+def verdicts(
     claims: list[dict[str, Any]],
-    waiting: list[dict[str, Any]],
-    link: Callable[[dict[str, Any]], str],
+    page: str = "ledger.html",
+    name: Callable[[str], str] = str,
 ) -> str:
-    """Return the ledger: a row a claim, with its checks and controls, grouped by paper.
+    """Return how many claims of each paper came out how, as bars that lead to those claims.
 
     Parameters
     ----------
-    claims, waiting : list of dict
-        Records and what is planned, as :func:`mflib.book.ledger.ledger` gives them.
-    link : callable
-        Returns the address of the place where a claim is argued.
+    claims : list of dict
+        Records and what is planned.
+    page : str
+        The address of the ledger.
+    name : callable
+        Returns a paper's name; default: its key.
     """
-    bodies = []
-    for paper, (measured, planned) in coverage.by_paper(claims, waiting).items():
-        rows = "".join(_row(claim, link(claim)) for claim in measured)
-        rows += "".join(_row(claim, None) for claim in planned)
-        bodies.append(
-            f'<tbody><tr class="mf-group"><th colspan="5">{html.escape(paper)}: '
-            f"{coverage.counted(measured, planned)} claims measured</th></tr>{rows}</tbody>"
-        )
-    return (
-        '<div class="mf-ledger tex2jax_process">'
-        f"<p><b>{coverage.counted(claims, waiting)}</b> claims measured; "
-        "the others are planned and shown as <i>not run</i>.</p>"
-        '<p><label>Show only rows with <input type="search" id="mf-filter" '
-        'placeholder="refuted, lu2020, rate ..."></label> <span id="mf-count"></span></p>'
-        "<table><thead><tr><th>verdict</th><th>claim</th><th>statement</th>"
-        f'<th><span class="mf-pairs"><span>predicted</span><span>{card.MEASURED}</span></span>'
-        f"</th><th>controls</th></tr></thead>{''.join(bodies)}</table></div>"
-    )
-
-
-def _row(claim: dict[str, Any], address: str | None) -> str:
-    sign, word, colour = card.badge(claim)
-    checks = "".join(
-        f"<div>{card.mathematics(c['name'])}{_mark(c, claim)}: "
-        f"<b>{card.mathematics(card.predicted(c))}</b></div>"
-        f"<div>{card.mathematics(card.measured(c))}</div>"
-        for c in claim["checks"]
-    )
-    controls = "".join(
-        f"<div>{'✓' if c['flipped'] else '✗'} {card.mathematics(c['name'])}</div>"
-        for c in claim["controls"]
-    )
-    name = html.escape(claim["id"])
-    if address:
-        name = f'<a href="{_address(address)}">{name}</a>'
-    return (
-        f'<tr class="mf-{colour}"><td data-label="verdict"><span class="mf-badge">'
-        f'{sign} {word}</span></td><td data-label="claim">{name}</td>'
-        f'<td data-label="statement">{card.mathematics(claim["statement"])}'
-        f'<div class="mf-where">{html.escape(claim["paper"])}, '
-        f"{card.mathematics(claim['where'])}; {html.escape(claim['kind'])}</div></td>"
-        f'<td data-label="predicted, and {card.MEASURED}"><div class="mf-pairs">'
-        f"{checks}</div></td>"
-        f'<td data-label="controls that flipped ✓">{controls or "–"}</td></tr>'
-    )
-
-
-def _mark(check: dict[str, Any], claim: dict[str, Any]) -> str:
-    """Say of a check in the ledger what it is for, that it decides, and what it lacks."""
-    words = ["premise"] if check.get("role") == "premise" else []
-    words += ["decides"] if check["name"] == claim.get("deciding") else []
-    words += check.get("unsaid", [])
-    return f" <i>({html.escape(', '.join(words))})</i>" if words else ""
-
-
-def verdicts(claims: list[dict[str, Any]]) -> str:
-    """Return how many claims of each paper came out how."""
-    papers: dict[str, dict[str, int]] = {}
+    papers: dict[str, list[dict[str, Any]]] = {}
     for claim in claims:
-        sign, word, _ = card.badge(claim)
-        counts = papers.setdefault(claim["paper"], {})
-        counts[f"{sign} {word}"] = counts.get(f"{sign} {word}", 0) + 1
-    words = sorted({word for counts in papers.values() for word in counts}, reverse=True)
-    head = "".join(f"<th>{w}</th>" for w in words)
-    body = "".join(
-        f"<tr><td>{html.escape(paper)}</td>"
-        + "".join(f"<td>{counts.get(w, 0)}</td>" for w in words)
-        + "</tr>"
-        for paper, counts in papers.items()
+        papers.setdefault(claim["paper"], []).append(claim)
+    rows = ""
+    for paper, mine in papers.items():
+        bars = ""
+        for word, count in badges.counts(mine).items():
+            query = f"paper={badges.slug(paper)}&verdict={badges.slug(word)}"
+            bars += (
+                f'<a class="mf-bar mf-{badges.tone(word)}" style="flex-grow:{count}" '
+                f'href="{address(page + "?" + query)}" '
+                f'aria-label="{html.escape(f"{name(paper)}: {count} {word}")}">{count}</a>'
+            )
+        rows += (
+            f'<div class="mf-tally"><div class="mf-paper">{html.escape(name(paper))}'
+            f'<span class="mf-where"> {len(mine)} claims</span></div>'
+            f'<div class="mf-bars">{bars}</div></div>'
+        )
+    total = ", ".join(
+        f'<a href="{address(page + "?verdict=" + badges.slug(word))}">'
+        f'<span class="mf-dot mf-{badges.tone(word)}"></span>{count} {html.escape(word)}</a>'
+        for word, count in badges.counts(claims).items()
     )
-    return (
-        f'<div class="mf-verdicts"><table><thead><tr><th>paper</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return f'<div class="mf-tallies">{rows}<p class="mf-legend">{total}.</p></div>'
 
 
-def again(found: dict[str, Any]) -> str:
+def again(found: dict[str, Any], name: Callable[[str], str] = str) -> str:
     """Return how the verdicts of several runs compare, from :func:`mflib.book.reruns.collect`."""
     papers: dict[str, list[dict[str, Any]]] = {}
     for claim in found["claims"]:
@@ -125,7 +77,7 @@ def again(found: dict[str, Any]) -> str:
     for paper, claims in papers.items():
         verdicts = sum(v is not None for claim in claims for v in claim["verdicts"])
         body += (
-            f"<tr><td>{html.escape(paper)}</td><td>{len(claims)}</td><td>{verdicts}</td>"
+            f"<tr><td>{html.escape(name(paper))}</td><td>{len(claims)}</td><td>{verdicts}</td>"
             f"<td>{sum(map(reruns.differing, claims))}</td>"
             f"<td>{sum(bool(claim['stuck']) for claim in claims)}</td></tr>"
         )
@@ -177,12 +129,12 @@ def claims(
         if claim["notebook"] != chapter:
             chapter = claim["notebook"]
             rows.append(
-                f'<tr><th colspan="2"><a href="{_address(link(claim).split("#")[0])}">'
+                f'<tr><th colspan="2"><a href="{address(link(claim).split("#")[0])}">'
                 f"{html.escape(title(chapter))}</a></th></tr>"
             )
-        sign, word, colour = card.badge(claim)
+        sign, word = badges.of(claim)
         rows.append(
-            f'<tr class="mf-{colour}"><td><a href="{_address(link(claim))}">'
+            f'<tr class="mf-{badges.tone(word)}"><td><a href="{address(link(claim))}">'
             f"{html.escape(claim['id'])}</a>"
             f'<div class="mf-badge">{sign} {word}</div></td>'
             f"<td>{card.mathematics(claim['statement'])}"

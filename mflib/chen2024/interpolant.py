@@ -234,8 +234,13 @@ def gaussian_mixture_kl(
     ValueError
         If a scale is below 1 or the probabilities do not sum to 1.
     """
-    require_tensor("mean", mean, 1)
-    require_tensor("beta", beta, 1)
+    for name, value in (("mean", mean), ("beta", beta), ("chance", chance)):
+        if require_tensor(name, value, 1).ndim != 1:
+            raise ValueError(f"{name}: expected one vector, got shape {tuple(value.shape)}")
+    if not isinstance(deviation, Tensor):
+        require_number("deviation", deviation, above=0)
+    elif require_tensor("deviation", deviation, 0).shape not in ((), mean.shape):
+        raise ValueError(f"deviation: shape {tuple(deviation.shape)}, expected that of mean")
     if (beta < 1).any():
         raise ValueError("beta: the mixture needs scales of at least 1")
     require_masses("chance", chance, len(mean))
@@ -390,6 +395,7 @@ def limit_trial(
         raise ValueError(f"kernel: expected no batch, got shape {tuple(kernel.shape)}")
     if require_tensor("y", y, 1, last=len(kernel)).ndim != 1:
         raise ValueError(f"y: expected no batch, got shape {tuple(y.shape)}")
+    require_alike(kernel=kernel, y=y)
     last = _largest(sizes, len(kernel))
     rows = []
     for n in sizes:

@@ -381,12 +381,15 @@ def local_trial(
 
     Raises
     ------
-    ValueError
-        If a sample overlaps the test points.
+    TypeError, ValueError
+        If a sample overlaps the test points, the labels of a sample lie outside the ball, or
+        shapes or dtypes do not fit.
     """
     _matrix("kernel", require_symmetric("kernel", kernel))
-    require_tensor("labels", labels, 2, last=len(kernel))
-    for n in (*sizes, test):
+    if require_tensor("labels", labels, 2, last=len(kernel)).shape[:-1] != (2,):
+        raise ValueError(f"labels: expected shape (2, points), got {tuple(labels.shape)}")
+    require_alike(kernel=kernel, labels=labels)
+    for n in (*require_instance("sizes", sizes, list), test):
         require_positive_int("sizes", n)
     if max(sizes, default=len(kernel)) + test > len(kernel):
         raise ValueError(
@@ -395,7 +398,10 @@ def local_trial(
     rows = []
     for n in sizes:
         k, cross, y = kernel[:n, :n], kernel[-test:, :n], labels[:, :n]
-        ball = KernelBall(k, y[0], size, random_signs(n, draws, generator))
+        try:
+            ball = KernelBall(k, y[0], size, random_signs(n, draws, generator))
+        except ValueError as error:
+            raise ValueError(f"labels: the first {n} do not fit ({error})") from None
         local = fixed_point(lambda e, ball=ball: float(ball.supremum(e).mean()))
         centred = fixed_point(lambda e, ball=ball: float(ball.supremum(e, True).mean()))
         whole = float(ball.supremum(1e6).mean())

@@ -161,12 +161,16 @@ def margin_trial(
     """
     require_symmetric("kernel", kernel)
     for name, labels in (("y", y), ("other", other)):
-        if (require_tensor(name, labels, 1, last=len(kernel)).abs() != 1).any():
-            raise ValueError(f"{name}: expected labels +1 and -1")
+        one = require_tensor(name, labels, 1, last=len(kernel)).ndim == 1
+        if not one or (labels.abs() != 1).any():
+            raise ValueError(f"{name}: expected one vector of labels +1 and -1")
     test = len(kernel) - len(kernel) // 4
     if require_positive_int("n", n) > test:
         raise ValueError(f"n: {n} of {len(kernel)} points, at most {test} leave a quarter to test")
-    found = least_norm_margin(kernel[:n, :n], y[:n])
+    try:
+        found = least_norm_margin(kernel[:n, :n], y[:n])
+    except ValueError as error:
+        raise ValueError(f"kernel: no margin on the first {n} points ({error})") from None
     root, info = torch.linalg.cholesky_ex(kernel[:n, :n])
     if info:
         raise ValueError("kernel: is singular to rounding; drop repeated or close inputs")

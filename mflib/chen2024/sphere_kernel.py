@@ -231,6 +231,7 @@ class Spectrum:
         ValueError
             If an input is no unit vector, or a direction is not tangent.
         """
+        require_alike(x=x, direction=require_tensor("direction", direction, 1))
         x, e = unit_vectors(x), unit_vectors(direction.unsqueeze(-2), x.shape[-1]).squeeze(-2)
         if (x[..., 0, :] * e).sum(-1).abs().max() > 1e-8:
             raise ValueError("direction: not tangent; remove its part along x[..., 0, :]")

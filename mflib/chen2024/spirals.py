@@ -276,6 +276,7 @@ def adam(
     _checked(net, params, x)
     require_positive_int("steps", steps)
     require_number("rate", rate, above=0)
+    require_tensor("y", y, 2)
     mass = torch.full_like(y, 1.0 / y.shape[-1]) if mass is None else mass
     for name, value in (("y", y), ("mass", mass)):
         if require_tensor(name, value, 2).shape != x.shape[:2]:

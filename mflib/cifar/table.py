@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, stats
 
-from mflib.claims.families import FEWEST_PAIRS, holm, paired
+from mflib.claims.families import FEWEST_PAIRS, Paired, decide, paired
 
 from .algorithm_one import twin
 from .recipe import PAPER, PROTOCOLS
@@ -255,24 +255,22 @@ def _row(runs: dict[tuple[str, int], dict], asked: Question, questions: int) -> 
 
 def _sides(rows: list[dict]) -> None:
     """Decide the questions of a family together, in place: +1, -1 or 0."""
-    ready = [
-        r["complete"] and r["pairs"] >= FEWEST_PAIRS and r["student"] is not None for r in rows
+    found = [
+        Paired(r["difference"], r["interval"], r["spread"], r["student"], r["flips"], r["pairs"])
+        if r["complete"] and r["pairs"] >= FEWEST_PAIRS and r["student"] is not None
+        else None
+        for r in rows
     ]
-    p = [r["student"] if yes else 1.0 for r, yes in zip(rows, ready, strict=True)]
-    decided, order = holm(p, ALPHA), list(np.argsort(p, kind="stable"))
-    for k, row in enumerate(rows):
+    for row, have, decision in zip(rows, found, decide(found, ALPHA, ALPHA), strict=True):
         row["side"], row["judged"], row["verdict"] = 0, row["simultaneous"], "open"
-        row["level"] = 1 - ALPHA / row["price"] / len(rows)
-        if decided[k]:
-            # the interval of the step of Holm's procedure that decided it: it leaves out 0
-            row["level"] = 1 - ALPHA / row["price"] / (len(rows) - order.index(k))
-            row["judged"] = paired(row["differences"], row["level"]).interval
-            if row["flips"] <= ALPHA:
-                row["side"] = int(np.sign(row["difference"]))
+        row["level"] = 1 - (1 - decision.level) / row["price"]
+        if decision.rejected:
+            row["judged"] = (-math.inf, math.inf)  # unless the signs agree
+            if decision.side:
+                row["side"] = decision.side
+                row["judged"] = paired(row["differences"], row["level"]).interval
                 row["verdict"] = "better" if row["side"] > 0 else "worse"
-            else:
-                row["judged"] = (-math.inf, math.inf)
-        elif ready[k] and max(map(abs, row["simultaneous"])) <= MARGIN:
+        elif have and max(map(abs, row["simultaneous"])) <= MARGIN:
             row["verdict"] = "equal"
         if row["judged"] is not None and row["judged"][0] == row["judged"][1]:
             # equal to the bit; an error is known to one image of the test set

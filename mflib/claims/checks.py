@@ -77,6 +77,17 @@ def finite(name: str, value: Any, positive: bool = False) -> float:
     raise ClaimError(f"{name}: expected a {kind} number, got {value!r}")
 
 
+def flips(kind: str, verdict: str, control: str) -> bool:
+    """Return whether the verdict of a control is the opposite of its check's.
+
+    The control of an open question must be refuted, and where the question itself came
+    out on the other side, verified.
+    """
+    if kind == "reproduction" and verdict != REFUTED:
+        return control == REFUTED
+    return {verdict, control} == {VERIFIED, REFUTED}
+
+
 class Check:
     """A prediction, stated before its measurement, and the rule that judges it.
 
@@ -273,17 +284,9 @@ class Control:
 
     @property
     def flipped(self) -> bool:
-        """Whether the verdict is the opposite of the check's.
-
-        The control of an open question must be refuted, and where the question itself
-        came out on the other side, verified.
-        """
-        if self._outcome is None:
-            return False
-        found = {self.check.verdict, self._outcome.verdict}
-        if self.check.expected is None and self.check.verdict != REFUTED:
-            return self._outcome.verdict == REFUTED
-        return found == {VERIFIED, REFUTED}
+        """Whether the verdict is the opposite of the check's, see :func:`flips`."""
+        found = self._outcome.verdict if self._outcome else NOT_RUN
+        return flips(self.check.kind, self.check.verdict, found)
 
     @property
     def state(self) -> str:

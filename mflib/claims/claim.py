@@ -11,34 +11,15 @@ from typing import Any
 from .. import provenance
 from . import card, register
 from .bound import Bound
-from .checks import (
-    INCONCLUSIVE,
-    NOT_RUN,
-    PREDICTED,
-    PREMISE,
-    REFUTED,
-    VERIFIED,
-    Check,
-    Control,
-)
+from .checks import PREDICTED, PREMISE, Check, Control
 from .evidence import ClaimError
-from .families import family
 from .thresholds import MeanBound
+from .verdict import KINDS, Judgement, judge, role
 
 __all__ = ["KINDS", "SCHEMA", "Claim"]
 
 #: Version of the record that travels inside an executed notebook.
 SCHEMA = 1
-
-#: The kinds of claim and the verdict that each expects.
-KINDS: dict[str, str | None] = {
-    "identity": VERIFIED,
-    "rate": VERIFIED,
-    "bound": VERIFIED,
-    "limit": VERIFIED,
-    "counterexample": REFUTED,
-    "reproduction": None,
-}
 
 _instances = itertools.count()
 
@@ -74,11 +55,8 @@ class Claim:
 
     Notes
     -----
-    The weakest decides, in this order: a premise that does not hold (nothing follows), a
-    check that is not measured, one that is refuted, one that is inconclusive, a predicted
-    check without a control of its own, a control that did not flip, and bounds of which
-    no trial came near any. In a counterexample and in a reproduction every check of
-    another kind is a premise.
+    The weakest part decides, see :func:`mflib.claims.verdict.judge`. In a counterexample and
+    in a reproduction every check of another kind is a premise.
 
     Examples
     --------
@@ -128,8 +106,7 @@ class Claim:
         ClaimError
             After a measurement, or if the check's name is taken.
         """
-        aside = self.kind in ("counterexample", "reproduction") and check.kind != self.kind
-        return self._add(check, PREMISE if aside else PREDICTED)
+        return self._add(check, role(self.kind, {"kind": check.kind, "role": PREDICTED}))
 
     def premise(self, check: Check) -> Any:
         """Add a premise and return it: what the argument needs, and proves nothing.
@@ -192,57 +169,14 @@ class Claim:
 
     def judge(self) -> tuple[str, str]:
         """Return the verdict and the reason for it."""
-        return self._weakest()[:2]
+        return self._judgement()[:2]
 
-    def _weakest(self) -> tuple[str, str, Check | None]:
-        """Return verdict, reason and the check that decided; the first line that applies."""
-        if all(check.outcome is None for check in self.checks):
-            return NOT_RUN, "nothing was measured", None
-        for check in self.checks:
-            if check.role == PREMISE and check.verdict != (check.expected or VERIFIED):
-                reason = check.outcome.reason if check.outcome else "not measured"
-                return INCONCLUSIVE, f"premise {check.name}: {reason}", check
-        for check in self.predicted:
-            if check.outcome is None:
-                return INCONCLUSIVE, f"{check.name}: not measured", check
-        verdict, reason, check = self._of_the_predicted()
-        if verdict == INCONCLUSIVE or verdict != (self.expected or verdict):
-            return verdict, reason, check
-        for each in self.predicted:
-            if not each.controls:
-                return INCONCLUSIVE, f"no control of {each.name}", each
-        for control in self.controls:
-            if not control.flipped:
-                return INCONCLUSIVE, self._unflipped(control), control.check
-        words = [each.word for each in self.predicted if isinstance(each, (Bound, MeanBound))]
-        if words and len(words) == len(self.predicted) and set(words) == {"idle"}:
-            return INCONCLUSIVE, "no case came near the bound: it could not have failed", check
-        return verdict, reason, check
-
-    def _of_the_predicted(self) -> tuple[str, str, Check]:
-        """Return what the predicted checks say together, controls aside."""
-        nearest = max(self.predicted, key=closeness)
-        if self.kind == "reproduction":
-            sides = {VERIFIED: 1, REFUTED: -1}
-            return *family(sides.get(check.verdict, 0) for check in self.predicted), nearest
-        against = {VERIFIED: REFUTED, REFUTED: VERIFIED}
-        order = (against[self.expected], INCONCLUSIVE)
-        for verdict in order if self.expected == VERIFIED else order[::-1]:
-            for check in self.predicted:
-                if check.verdict == verdict:
-                    return verdict, f"{check.name}: {check.outcome.reason}", check
-        if self.expected == REFUTED:
-            return REFUTED, "the instance violates the sentence; its control satisfies it", nearest
-        return VERIFIED, "every check holds and every control flipped", nearest
-
-    @staticmethod
-    def _unflipped(control: Control) -> str:
-        what = f"the control {control.name!r} of {control.check.name}"
-        if control.outcome is None:
-            return f"{what} was not measured"
-        if control.state == "weak":
-            return f"{what} decides nothing: {control.outcome.reason}"
-        return f"{what} did not flip"
+    def _judgement(self) -> Judgement:
+        return judge(
+            self.kind,
+            [check.record() for check in self.checks],
+            [control.record() for control in self.controls],
+        )
 
     @property
     def sharpness(self) -> str | None:
@@ -258,7 +192,7 @@ class Claim:
 
     def record(self) -> dict[str, Any]:
         """Return the claim as plain JSON data, as the ledger reads it."""
-        verdict, reason, deciding = self._weakest()
+        verdict, reason, deciding = self._judgement()
         return _plain(
             {
                 "schema": SCHEMA,
@@ -271,7 +205,7 @@ class Claim:
                 "expected": self.expected,
                 "verdict": verdict,
                 "reason": reason,
-                "deciding": deciding.name if deciding else None,
+                "deciding": deciding,
                 "sharpness": self.sharpness,
                 "checks": [check.record() for check in self.checks],
                 "controls": [control.record() for control in self.controls],
@@ -300,20 +234,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def closeness(check: Check) -> float:
-    """Return how near a check came to failing: 0 far, 1 at the edge of its tolerance.
-
-    For the tables, which name one check of a claim: the one that came nearest.
-    """
-    outcome = check.outcome
-    if outcome is None or outcome.measured is None:
-        return 0.0
-    if (ratio := outcome.details.get("tightness")) is not None:
-        return ratio
-    if check.kind in ("identity", "below"):
-        return outcome.measured / check.tolerance
-    if check.kind in ("rate", "limit") and outcome.interval:
-        return max(abs(end - check.predicted) for end in outcome.interval) / check.tolerance
-    return 0.0

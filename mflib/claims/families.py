@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -18,7 +18,17 @@ from scipy import stats
 from .checks import INCONCLUSIVE, REFUTED, VERIFIED
 from .evidence import ClaimError, as_array
 
-__all__ = ["FEWEST_PAIRS", "Paired", "family", "holm", "paired", "paired_family", "sign_flip"]
+__all__ = [
+    "FEWEST_PAIRS",
+    "Decision",
+    "Paired",
+    "decide",
+    "family",
+    "holm",
+    "paired",
+    "paired_family",
+    "sign_flip",
+]
 
 #: With fewer pairs nothing is decided: five pairs cannot reach 5 % by their signs.
 FEWEST_PAIRS = 8
@@ -160,13 +170,66 @@ def holm(p: Iterable[float], level: float = 0.05) -> list[bool]:
     return decided.tolist()
 
 
-def paired_family(
-    differences: Sequence[Any], level: float = 0.05, alone: float = 0.05
-) -> list[int]:
-    r"""Return +1, -1 or 0 for each of several paired comparisons, decided together.
+class Decision(NamedTuple):
+    """What a family says of one of its questions.
+
+    Attributes
+    ----------
+    side : int
+        +1 or -1, the sign of the mean, or 0 where nothing is decided.
+    rejected : bool
+        Whether Holm's procedure excludes equality, whatever the signs say.
+    level : float
+        Of the interval to print: of the step of Holm's procedure that decided, which leaves
+        out 0, or of the whole family.
+    """
+
+    side: int
+    rejected: bool
+    level: float
+
+
+def decide(
+    found: Sequence[Paired | None], level: float = 0.05, alone: float = 0.05
+) -> list[Decision]:
+    r"""Return what a family of paired comparisons says of each, decided together.
 
     A comparison is decided when Holm's procedure at `level` decides Student's p-value
     *and* the exact sign-flip p-value is at most `alone`; the sign is that of the mean.
+
+    Parameters
+    ----------
+    found : sequence of Paired or None
+        None for a question without an answer yet, which still counts as a question.
+    level, alone : float
+        The chance of any false decision, and the level of the second condition.
+
+    Returns
+    -------
+    list of Decision
+
+    Examples
+    --------
+    >>> rows = [paired([1.0, 2.0, 3.0, 2.0, 1.5, 2.5, 1.0, 3.0]), None]
+    >>> [decision.side for decision in decide(rows)]
+    [1, 0]
+    """
+    p = [each.student if each else 1.0 for each in found]
+    order = list(np.argsort(p, kind="stable"))
+    out = []
+    for k, (each, rejected) in enumerate(zip(found, holm(p, level), strict=True)):
+        rejected = rejected and each is not None
+        agreed = rejected and each.flips <= alone
+        steps = len(p) - order.index(k) if rejected else len(p)
+        out.append(Decision(int(np.sign(each.mean)) if agreed else 0, rejected, 1 - level / steps))
+    return out
+
+
+def paired_family(
+    differences: Sequence[Any], level: float = 0.05, alone: float = 0.05
+) -> list[int]:
+    r"""Return +1, -1 or 0 for each of several paired comparisons, by :func:`decide`.
+
     Fewer than eight pairs, or a difference that is not finite, decide nothing, and such
     a comparison still counts as a question.
 
@@ -175,7 +238,7 @@ def paired_family(
     differences : sequence of array
         One array a question.
     level, alone : float
-        The chance of any false decision, and the level of the second condition.
+        As in :func:`decide`.
 
     Returns
     -------
@@ -186,11 +249,7 @@ def paired_family(
         values = as_array("differences", values).ravel() if np.size(values) else np.zeros(0)
         fit = len(values) >= FEWEST_PAIRS and np.isfinite(values).all()
         found.append(paired(values) if fit else None)
-    decided = holm([each.student if each else 1.0 for each in found], level)
-    return [
-        int(np.sign(each.mean)) if each and yes and each.flips <= alone else 0
-        for each, yes in zip(found, decided, strict=True)
-    ]
+    return [decision.side for decision in decide(found, level, alone)]
 
 
 def family(sides: Iterable[int]) -> tuple[str, str]:

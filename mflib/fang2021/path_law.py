@@ -58,6 +58,8 @@ def paths(
         :math:`K_1, \ldots, K_L`, shape (..., N, N) each.
     """
     require_tensor("normals", normals, 2, last=dimension(net))
+    if normals.dtype != net.x.dtype:
+        raise TypeError(f"normals: is {normals.dtype}, the net's x is {net.x.dtype}; convert one")
     require_number("sigma", sigma, above=0)
     if mass is not None:
         require_masses("mass", mass, normals.shape[-2])
@@ -102,4 +104,7 @@ def continuous_start(
     and their masses make; how close that law is to p is a matter of the points.
     """
     first, f, _ = paths(net, normals, sigma, mass)
-    return weights_from_features(net, first, f, last, mass)
+    try:
+        return weights_from_features(net, first, f, last, mass)
+    except ValueError as error:
+        raise ValueError(f"normals: too few different points ({error})") from None

@@ -21,7 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arguments import require_instance, require_number, require_positive_int, require_tensor
+from ..arguments import (
+    require_alike,
+    require_instance,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from .connections import Dense
 from .network import Network, Weights
 
@@ -120,9 +126,13 @@ def picard(space: WeightSpace, start: Tensor, guess: Tensor, sums: Tensor, count
     """
     require_instance("space", space, WeightSpace)
     require_positive_int("count", count)
-    require_tensor("start", start, 1)
-    require_tensor("guess", guess, 2, last=start.shape[-1])
-    require_tensor("sums", sums, 2, last=guess.shape[-2])
+    if require_tensor("start", start, 1).ndim != 1:
+        raise ValueError(f"start: expected one vector, got shape {tuple(start.shape)}")
+    if require_tensor("guess", guess, 2, last=len(start)).ndim != 2:
+        raise ValueError(f"guess: expected one trajectory, got shape {tuple(guess.shape)}")
+    if require_tensor("sums", sums, 2, last=len(guess)).shape != (len(guess), len(guess)):
+        raise ValueError(f"sums: shape {tuple(sums.shape)}, expected a row a time, {len(guess)}")
+    require_alike(start=start, guess=guess, sums=sums)
     iterates = [guess]
     for _ in range(count):
         iterates.append(start - sums @ space.gradient(iterates[-1]))

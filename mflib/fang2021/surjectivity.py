@@ -18,9 +18,18 @@ from .ghosts import Background
 __all__ = ["first_layer_map", "preimages", "winding_number"]
 
 
+def _in_the_plane_of(back: Background, name: str, points: Tensor) -> Tensor:
+    x = require_instance("back", back, Background).net.x
+    if require_tensor(name, points, 2).ndim != 2 or len(points) != x.shape[-1]:
+        raise ValueError(f"{name}: shape {tuple(points.shape)}, expected ({x.shape[-1]}, G)")
+    if points.dtype != x.dtype:
+        raise TypeError(f"{name}: is {points.dtype}, the inputs are {x.dtype}; convert one")
+    return points
+
+
 def first_layer_map(back: Background, v: Tensor) -> Tensor:
     r"""Return :math:`v_1^t` of the paths (v, 0, ..., 0), for v of shape (d, G), same shape."""
-    require_instance("back", back, Background)
+    _in_the_plane_of(back, "v", v)
     alpha = torch.zeros(back.net.depth - 1, back.net.samples, v.shape[-1], dtype=v.dtype)
     return back.follow(v, alpha).first[-1]
 
@@ -48,11 +57,10 @@ def preimages(
     missed : Tensor
         :math:`|v_1^t(v)-\text{target}|`, shape (G,).
     """
-    require_instance("back", back, Background)
+    d = len(_in_the_plane_of(back, "targets", targets))
     require_positive_int("sweeps", sweeps)
     if radius is not None:
         require_number("radius", radius, above=0)
-    d = require_tensor("targets", targets, 2).shape[0]
 
     def inside(v: Tensor) -> Tensor:
         if radius is None:

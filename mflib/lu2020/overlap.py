@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import require_instance, require_tensor
+from ..arguments import require_alike, require_instance, require_int, require_tensor
 from ..blocks import Block
 
 __all__ = ["IntervalPass", "interval_pass"]
@@ -55,17 +55,22 @@ def interval_pass(
 
     Raises
     ------
-    ValueError
-        If an interval is empty or leaves :math:`[0, 1]`, or shapes do not fit.
+    TypeError, ValueError
+        If an interval is empty or leaves :math:`[0, 1]`, shapes do not fit, or `least` is no
+        integer >= 0.
     """
+    require_int("least", least, 0)
     require_instance("block", block, Block)
-    require_tensor("theta", theta, 3, last=block.k)
+    if require_tensor("theta", theta, 3, last=block.k).ndim != 3:
+        raise ValueError(f"theta: expected shape (S, N, k), got {tuple(theta.shape)}")
     for name, times in (("starts", starts), ("ends", ends)):
         if require_tensor(name, times, 2).shape != theta.shape[:2]:
             raise ValueError(f"{name}: one number a block is needed, got {tuple(times.shape)}")
     if not bool(((0 <= starts) & (starts < ends) & (ends <= 1)).all()):
         raise ValueError("ends: an interval is empty or leaves [0, 1]; start before the end")
-    require_tensor("x", x, 2, last=block.d)
+    if require_tensor("x", x, 2, last=block.d).ndim != 2:
+        raise ValueError(f"x: expected shape (n, d), got {tuple(x.shape)}; all networks share it")
+    require_alike(theta=theta, starts=starts, ends=ends, x=x)
     grid = torch.linspace(0, 1, least + 1, dtype=theta.dtype)[1 if least else 0 :]
     times = torch.cat([starts, ends, grid.expand(len(theta), -1)], 1).sort(dim=1)[0]
     X = x.expand(len(theta), *x.shape).clone()

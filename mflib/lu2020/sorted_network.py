@@ -100,7 +100,8 @@ class SortedNetwork:
         if not isinstance(order, Tensor) or order.dtype != torch.int64:
             raise TypeError("order: expected an integer tensor, one place a block")
         n = self.tau.shape[-1]
-        if order.shape[:-1] != self.tau.shape[:-1] or ((order < 0) | (order >= n)).any():
+        fits = order.ndim == self.tau.ndim and order.shape[:-1] == self.tau.shape[:-1]
+        if not fits or ((order < 0) | (order >= n)).any():
             raise ValueError(
                 f"order: shape {tuple(order.shape)}, expected places 0 to {n - 1} of the blocks "
                 f"{tuple(self.tau.shape)}"

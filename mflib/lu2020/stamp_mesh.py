@@ -14,6 +14,7 @@ density :math:`\omega` of the mesh, n times the error tends to :math:`\int e/\om
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,17 +22,51 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from ..arguments import require_callable, require_positive_int, require_tensor
+from ..arguments import (
+    require_callable,
+    require_instance,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 
 __all__ = ["Curve", "MeshConstants", "euler_end", "mesh_constants", "train_steps"]
 
 
-class Curve(NamedTuple):
-    r"""A curve :math:`\theta(t)`, its slope, and :math:`\int_0^1 \theta`."""
+@dataclass(frozen=True)
+class Curve:
+    r"""A curve :math:`\theta(t)`, its slope, and :math:`\int_0^1 \theta`.
+
+    Attributes
+    ----------
+    value, slope : callable
+        Map depths to finite numbers, one each.
+    integral : float
+        At most 300 in size: the flow multiplies by its exponential.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a part is no function, or the integral no such number.
+    """
 
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]
     integral: float
+
+    def __post_init__(self) -> None:
+        require_callable("value", self.value)
+        require_callable("slope", self.slope)
+        require_number("integral", self.integral, least=-300, most=300)
+
+
+def _at(curve: Curve, part: str, depths: Tensor) -> Tensor:
+    found = getattr(curve, part)(depths)
+    if not isinstance(found, Tensor) or found.shape != depths.shape:
+        raise ValueError(f"curve: {part} maps no depths of shape {tuple(depths.shape)} to as many")
+    if not torch.isfinite(found).all():
+        raise ValueError(f"curve: {part} is NaN or infinite at a depth")
+    return found
 
 
 class MeshConstants(NamedTuple):
@@ -43,14 +78,17 @@ class MeshConstants(NamedTuple):
 
 def euler_end(curve: Curve, steps: Tensor) -> Tensor:
     r"""Return :math:`X^n` for Euler steps of shape (..., n)."""
-    require_callable("curve.value", curve.value)
+    require_instance("curve", curve, Curve)
     require_tensor("steps", steps, 1)
     return _end(curve, steps)
 
 
 def _end(curve: Curve, steps: Tensor) -> Tensor:
     before = steps.cumsum(-1) - steps
-    return (1 + steps * curve.value(before)).prod(-1)
+    end = (1 + steps * _at(curve, "value", before)).prod(-1)
+    if not torch.isfinite(end.detach()).all():
+        raise ValueError("steps: the product overflows; take shorter ones")
+    return end
 
 
 def mesh_constants(curve: Curve, nodes: int = 200) -> MeshConstants:
@@ -59,10 +97,11 @@ def mesh_constants(curve: Curve, nodes: int = 200) -> MeshConstants:
     The second is the least of :math:`\int |e|/\omega` over densities :math:`\omega`, by the
     inequality of Cauchy and Schwarz, attained at :math:`\omega \propto \sqrt{|e|}`.
     """
+    require_instance("curve", curve, Curve)
     require_positive_int("nodes", nodes)
     at, mass = (torch.from_numpy(v) / 2 for v in np.polynomial.legendre.leggauss(nodes))
     at = at + 0.5
-    e = 0.5 * np.exp(curve.integral) * (curve.slope(at) + curve.value(at) ** 2)
+    e = 0.5 * np.exp(curve.integral) * (_at(curve, "slope", at) + _at(curve, "value", at) ** 2)
     return MeshConstants(float((mass * e.abs()).sum()), float((mass * e.abs().sqrt()).sum() ** 2))
 
 
@@ -82,10 +121,19 @@ def train_steps(curve: Curve, n: int) -> Tensor:
     -------
     Tensor
         Positive, sum 1, shape (n,).
+
+    Raises
+    ------
+    ValueError
+        If Euler's method is exact on equal steps, and nothing is left to train.
     """
+    require_instance("curve", curve, Curve)
     require_positive_int("n", n)
     target = float(np.exp(curve.integral))
     scale = abs(float(_end(curve, torch.full((n,), 1.0 / n, dtype=torch.float64))) - target)
+
+    if not scale > 1e-14 * target:
+        raise ValueError("curve: equal steps are exact to rounding, there is nothing to train")
 
     def loss(z: np.ndarray) -> tuple[float, np.ndarray]:
         leaf = torch.from_numpy(z).requires_grad_()

@@ -218,3 +218,16 @@ def test_markup_in_a_record_is_shown_as_text(checkout, capsys, monkeypatch):
     pretend(checkout)
     assert run(checkout, "ledger") == 0
     assert "X-[bold]1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [("seed", []), (None, ["X-1: one is tagged no-claims"])],
+    ids=["without claims", "with a claim"],
+)
+def test_a_chapter_that_is_to_claim_nothing_does_not(checkout, body, lines):
+    checkout("one", body=body)
+    path = checkout.root / "notebooks" / "one.ipynb"
+    path.write_text(path.read_text().replace('"parameters"', '"parameters", "no-claims"'))
+    pretend(checkout)
+    assert ledger.problems(checkout.root) == lines

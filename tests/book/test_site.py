@@ -255,3 +255,96 @@ def test_a_chapter_that_is_downloaded_says_what_it_needs(tab, address):
             cells = json.loads(path.read_text("utf-8"))["cells"]
             assert "import mflib" in "".join(cells[0]["source"]), page
             assert not any(cell.get("outputs") for cell in cells), page
+
+
+def sliders():
+    return [p for p in PAGES if 'class="mf-slider"' in (SITE / p).read_text("utf-8")]
+
+
+SHOWN = "[...document.querySelectorAll('.mf-slider')[0].querySelectorAll('.mf-frame')]"
+PART = "document.querySelectorAll('.mf-slider')[0].querySelector"
+
+
+def test_the_book_has_pictures_that_answer_to_a_slider():
+    assert len(sliders()) >= 3
+
+
+@pytest.mark.parametrize("page", sliders())
+def test_a_slider_moves_its_picture_by_keyboard_and_says_what_is_seen(tab, address, page):
+    tab.width(1280)
+    tab.visit(f"{address}/{page}")
+    frames = tab.run(f"{SHOWN}.length")
+    visible = f"{SHOWN}.map((f, i) => f.offsetHeight > 50 ? i : -1).filter(i => i >= 0)"
+    assert tab.run(visible) == [0] and frames >= 2
+    assert tab.run(f"{SHOWN}.every(f => f.complete && f.naturalWidth > 100)")
+    first = tab.run(f"{PART}('.mf-says').textContent")
+    tab.run(f"{PART}('input').focus()")
+    for key in ("ArrowRight", "End"):
+        for kind in ("rawKeyDown", "keyUp"):
+            code = {"ArrowRight": 39, "End": 35}[key]
+            tab.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
+        at = 1 if key == "ArrowRight" else frames - 1
+        assert tab.run(visible) == [at]
+        says = tab.run(f"{SHOWN}[{at}].dataset.says")
+        assert tab.run(f"{PART}('.mf-says').textContent") == says
+        assert says in tab.run(f"{PART}('input').getAttribute('aria-valuetext')")
+        assert tab.run(f"{PART}('.mf-at').textContent") == tab.run(f"{SHOWN}[{at}].dataset.label")
+    assert says != first
+
+
+@pytest.mark.parametrize("page", sliders()[:1])
+def test_a_slider_rests_until_it_is_played_and_never_plays_for_who_wants_less_motion(
+    tab, address, page
+):
+    value = f"+{PART}('input').value"
+    later = "new Promise(done => setTimeout(() => done(1), 900))"
+    tab.visit(f"{address}/{page}")
+    tab.run(later)
+    assert tab.run(value) == 0
+    tab.run(f"{PART}('button').click()")
+    tab.run(later)
+    assert tab.run(value) > 0 and tab.run(f"{PART}('button').textContent") == "Pause"
+    tab.run(f"{PART}('button').click()")
+    stopped = tab.run(value)
+    tab.run(later)
+    assert tab.run(value) == stopped and tab.run(f"{PART}('button').textContent") == "Play"
+    wish = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    tab.call("Emulation.setEmulatedMedia", features=wish)
+    try:
+        tab.visit(f"{address}/{page}")
+        assert tab.run(f"{PART}('button').offsetHeight") == 0
+        assert tab.run(f"{PART}('input').offsetHeight") > 0
+    finally:
+        tab.call("Emulation.setEmulatedMedia", features=[])
+
+
+@pytest.mark.parametrize("page", sliders()[:1])
+def test_without_a_script_the_first_frame_stands_alone(tab, address, page):
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        tab.call("Page.navigate", url=f"{address}/{page}")
+        time.sleep(3)
+        number = tab.call("DOM.getDocument")["root"]["nodeId"]
+
+        def shown(selector):
+            found = tab.call("DOM.querySelector", nodeId=number, selector=selector)["nodeId"]
+            return "model" in tab.call("DOM.getBoxModel", nodeId=found)
+
+        assert shown(".mf-frame:first-child") and shown(".mf-says")
+        assert not shown(".mf-frame:nth-child(2)") and not shown(".mf-moves input")
+    finally:
+        tab.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_a_word_of_the_glossary_is_linked_once_a_page_and_leads_to_its_place(tab, address):
+    text = (SITE / "book" / "glossary.html").read_text("utf-8")
+    words = 0
+    for page in PAGES:
+        tab.visit(f"{address}/{page}")
+        links = tab.run("[...document.querySelectorAll('a.mf-term')].map(a => [a.hash, a.title])")
+        if page != "book/glossary.html":
+            assert len({place for place, _ in links}) == len(links), page
+        for place, title in links:
+            assert f'id="{place[1:]}"' in text and title, (page, place)
+        words += len(links)
+    assert words > 100

@@ -11,7 +11,7 @@ import yaml
 from conftest import CLAIM, ROOT, cell, notebook
 from executed_chapters import run_cells
 
-from mflib.book import reruns, tables
+from mflib.book import badges, ledger_table, reruns, tables
 from mflib.book.sphinx import portable
 
 BAD = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&"
@@ -52,7 +52,7 @@ def test_nothing_from_a_record_becomes_markup(record, kind):
     bad = spoilt(record)
     address = 'page.html#"><script>'
     text = {
-        "ledger": lambda: tables.ledger([bad], [bad], lambda claim: address),
+        "ledger": lambda: ledger_table.ledger([bad], [bad], lambda claim: address, cite=BAD),
         "verdicts": lambda: tables.verdicts([bad]),
         "claims": lambda: tables.claims([bad], lambda claim: address, lambda chapter: BAD),
         "again": lambda: tables.again(
@@ -66,23 +66,56 @@ def test_nothing_from_a_record_becomes_markup(record, kind):
     }[kind]()
     found = Tags(tables.apart(text))
     assert not found.tags & {"script", "img"} and found.events == []
-    assert set(found.addresses) <= {address, "page.html"}
+    assert all(a in (address, "page.html") or a.startswith("ledger.html?") for a in found.addresses)
     assert "alert(1)" in text
 
 
 def test_an_address_with_a_scheme_leads_nowhere(record):
     for address in ("javascript:alert(1)", " JavaScript:alert(1)", "data:text/html,x"):
-        text = tables.ledger([record], [], lambda claim, a=address: a)
+        text = ledger_table.ledger([record], [], lambda claim, a=address: a)
         assert Tags(text).addresses == ["#"]
 
 
 def test_the_words_of_neighbouring_cells_are_not_glued(record):
     for text in (
-        tables.ledger([record], [], lambda claim: "#"),
+        ledger_table.ledger([record], [], lambda claim: "#"),
         tables.claims([record], lambda claim: "#", lambda chapter: "Title"),
     ):
         words = re.split(r"\s+", re.sub(r"<[^<]+?>", "", tables.apart(text)))
         assert "X-1" in words and "One" in words
+
+
+def test_the_bars_count_every_claim_and_lead_to_its_rows(record):
+    claims = [record, record | {"id": "X-2", "verdict": "refuted", "expected": "refuted"}]
+    claims.append(record | {"id": "X-3", "paper": "other paper"})
+    found = Tags(tables.verdicts(claims, "book/ledger.html", str.upper))
+    one = f"book/ledger.html?paper={badges.slug(record['paper'])}&verdict="
+    assert one + "verified" in found.addresses and one + "refuted-as-predicted" in found.addresses
+    assert "book/ledger.html?paper=other-paper&verdict=verified" in found.addresses
+    assert "book/ledger.html?verdict=verified" in found.addresses
+
+
+def test_verdicts_stand_in_one_order_and_a_cross_is_never_green(record):
+    bad = record | {"verdict": "refuted", "expected": "refuted"}
+    lost = record | {"verdict": "inconclusive"}
+    assert list(badges.counts([lost, bad, record])) == [
+        "verified",
+        "refuted, as predicted",
+        "inconclusive",
+    ]
+    for claim in (record, bad, lost, record | {"verdict": "refuted", "expected": "verified"}):
+        sign, word = badges.of(claim)
+        assert (badges.tone(word) == "good") == (sign in "✓≤"), word
+
+
+def test_a_row_of_the_ledger_holds_what_the_buttons_and_the_citation_need(record):
+    text = ledger_table.ledger([record], [], lambda claim: "#", str.title, "A book, commit abc")
+    kind, paper = record["kind"], record["paper"]
+    assert f'data-paper="{paper}" data-verdict="verified" data-kind="{kind}"' in text
+    for what, value in (("paper", paper), ("verdict", "verified"), ("kind", kind)):
+        assert f'data-filter="{what}" data-value="{value}"' in text
+    assert "Cite as: X-1, in: A book, commit abc" in text
+    assert all(check["name"] in text for check in record["checks"])
 
 
 def test_mathematics_cannot_link_load_or_open_a_menu():
