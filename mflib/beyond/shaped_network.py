@@ -270,6 +270,7 @@ class ShapedNetwork:
         """
         require_number("rate", rate, above=0)
         require_int("steps", steps, 0)
+        require_tensor("theta", theta, 3, last=self.block.k)
         return self._descend(theta, rate, steps)
 
     def _descend(self, theta: Tensor, rate: float, steps: int) -> Iterator[Run]:
