@@ -27,11 +27,24 @@ class Block:
     ----------
     d, d_out, k : int
         Dimensions of the state, of the value and of one particle.
+    group : int
+        How many neurons :math:`u\,\sigma(w\cdot x + b)` a particle is the sum of; 0 where it
+        is no such sum. A block of neurons says which by :meth:`neurons`, and
+        :mod:`~mflib.sweep` then takes its pass through depth in blocks of samples.
     """
 
     d: int
     d_out: int
     k: int
+    group: int = 0
+
+    def neurons(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return u (..., d_out, M) and (w, b), (..., d+1, M), with M = group N neurons."""
+        raise NotImplementedError
+
+    def gather(self, slopes: Tensor) -> Tensor:
+        r"""Return the gradient (..., N, k) from that by the neurons (..., d_out+d+1, M)."""
+        raise NotImplementedError
 
     def value(self, x: Tensor, theta: Tensor) -> Tensor:
         r"""Return :math:`f(x_i, \theta_j)`, shape (..., n, N, d_out)."""
@@ -102,6 +115,19 @@ class MatrixBlock(Block):
     def k(self) -> int:
         """The size of a particle, d d."""
         return self.d**2
+
+    @property
+    def group(self) -> int:
+        """The number of neurons of a particle: one row of the matrix each."""
+        return self.d
+
+    def neurons(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        w = self._matrices(theta).flatten(-3, -2).mT
+        u = torch.eye(self.d, dtype=w.dtype).repeat(1, theta.shape[-2])
+        return u.expand(*w.shape[:-2], -1, -1), torch.cat([w, torch.zeros_like(w[..., :1, :])], -2)
+
+    def gather(self, slopes: Tensor) -> Tensor:
+        return slopes[..., self.d : -1, :].mT.unflatten(-2, (-1, self.d)).flatten(-2)
 
     def _matrices(self, theta: Tensor) -> Tensor:
         if theta.shape[-1] != self.k:
@@ -192,6 +218,18 @@ class NeuronBlock(Block):
         """The size of a particle (u, w, b)."""
         return self.d_out + self.d + 1
 
+    @property
+    def group(self) -> int:
+        """A particle is one neuron."""
+        return 1
+
+    def neurons(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        u, _, _ = self.split(theta)
+        return u.mT, theta[..., self.d_out :].mT
+
+    def gather(self, slopes: Tensor) -> Tensor:
+        return slopes.mT
+
     def split(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return u (..., N, d_out), w (..., N, d) and b (..., N)."""
         if theta.shape[-1] != self.k:
@@ -239,3 +277,15 @@ class NeuronBlock(Block):
         slope = self.sigma.df(c) * (q @ u.transpose(-1, -2))
         dw = slope.transpose(-1, -2) @ x
         return torch.cat([du, dw, slope.sum(-2).unsqueeze(-1)], -1)
+
+    def pairing_laplacian(self, x: Tensor, theta: Tensor, p: Tensor, mass: Tensor) -> Tensor:
+        r"""Return :math:`\Delta_\theta \sum_i m_i\, p_i^\top f(x_i, \theta_j)`, (..., N).
+
+        .. math::
+
+            \sum_i m_i\, p_i^\top u\,(1+|x_i|^2)\,\sigma''(c_i).
+        """
+        u, _, _ = self.split(theta)
+        size = mass * (1.0 + x.square().sum(-1))
+        along = (p * size.unsqueeze(-1)) @ u.mT
+        return (along * self.sigma.d2f(self.preactivation(x, theta))).sum(-2)

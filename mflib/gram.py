@@ -18,6 +18,7 @@ import math
 import torch
 from torch import Tensor
 
+from .activations import form
 from .arguments import (
     require_alike,
     require_broadcast,
@@ -27,11 +28,14 @@ from .arguments import (
 )
 from .blocks import NeuronBlock
 from .ode import Pass
+from .sweep import watched
 
 __all__ = ["gram_encoder", "gram_encoder_profile", "gram_predictor", "neuron_gram"]
 
 #: Largest number of values held at once: a few MB stay in the cache, which is faster.
 _ROOM = 2**19
+#: Rows of a block of the Gram matrix, of which the upper triangle is computed.
+_ROWS = 128
 
 
 def neuron_gram(
@@ -87,20 +91,47 @@ def neuron_gram(
     require_broadcast(z=z.shape[:-2], theta=theta.shape[:-2], p=p.shape[:-2])
     if p.shape[-2] != z.shape[-2]:
         raise ValueError(f"p: holds {p.shape[-2]} costates for {z.shape[-2]} points z")
+    batch = torch.broadcast_shapes(z.shape[:-2], theta.shape[:-2], p.shape[:-2])
     if chunk is None:
-        batch = torch.broadcast_shapes(z.shape[:-2], theta.shape[:-2], p.shape[:-2])
         chunk = max(16, _ROOM // (math.prod(batch) * z.shape[-2]))
     require_positive_int("chunk", chunk)
-    values = slopes = 0.0
+    values, slopes = (z.new_zeros(*batch, z.shape[-2], z.shape[-2]) for _ in range(2))
     for part in theta.split(chunk, dim=-2):
-        u, _, _ = block.split(part)
-        c = block.preactivation(z, part)
-        s = block.sigma.f(c)
-        t = block.sigma.df(c) * (p @ u.mT)
-        values = values + s @ s.mT
-        slopes = slopes + t @ t.mT
+        s, t = _tiles(block, z, part, p)
+        values, slopes = _add_squares(values, s), _add_squares(slopes, t)
     gram = values * (p @ p.mT) + slopes * (z @ z.mT + 1.0)
-    return gram / theta.shape[-2]
+    upper = gram.triu() / theta.shape[-2]
+    return upper + upper.triu(1).mT
+
+
+def _tiles(block: NeuronBlock, z: Tensor, theta: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the values, and the slopes times p . u, (..., n, N), from one evaluation."""
+    u, w, b = block.split(theta)
+    if any(map(watched, (z, theta, p))):
+        c = block.preactivation(z, theta)
+        return block.sigma.f(c), block.sigma.df(c) * (p @ u.mT)
+    way = form(block.sigma)
+    c = (z @ (way.scale * w).mT).add_(way.scale * b.unsqueeze(-2))
+    tiles = [c, *(torch.empty_like(c) for _ in range(way.tiles - 1))]
+    way.state(*tiles)
+    t = p @ u.mT
+    if t.shape != c.shape:
+        t = t.expand(torch.broadcast_shapes(t.shape, c.shape)).clone()
+        tiles = [v.expand_as(t) for v in tiles]
+    way.slope(t, *tiles)
+    value = tiles[0] if way.outer == 1.0 else tiles[0] * way.outer - float(way.shift)
+    return value, t if way.inner == 1.0 else t.mul_(way.inner)
+
+
+def _add_squares(into: Tensor, tile: Tensor) -> Tensor:
+    """Add the products of a tile's rows on and above the diagonal."""
+    n = tile.shape[-2]
+    if n <= _ROWS or watched(tile):
+        return into + tile @ tile.mT
+    for start in range(0, n, _ROWS):
+        rows = slice(start, start + _ROWS)
+        into[..., rows, start:] += tile[..., rows, :] @ tile[..., start:, :].mT
+    return into
 
 
 def _fits(block: NeuronBlock, particles: Tensor, name: str, passed: Pass, out: int) -> None:

@@ -13,7 +13,6 @@ the residual network :math:`X^{l+1} = X^l + \frac1L \sum_i w_{l,i} f(X^l, \theta
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,7 +26,8 @@ from .arguments import (
 )
 from .blocks import Block
 from .measures import Measure
-from .stepping import runge_kutta_stages, tableau
+from .stepping import tableau
+from .sweep import Network
 
 __all__ = ["Adjoint", "Pass", "Trajectory", "adjoint", "flow", "squared_loss"]
 
@@ -171,6 +171,26 @@ def _require_field(block: Block, x: Tensor) -> None:
     require_tensor("x", x, 2, last=block.d)
 
 
+def network(block: Block, rho: Measure, steps: int, method: str = "euler") -> Network:
+    r"""Return the layers of a discrete flow, ready to be passed through.
+
+    Arguments as in :func:`flow`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is malformed or the particles are not the block's.
+    """
+    table = tableau(method)
+    require_positive_int("steps", steps)
+    theta, weights = require_instance("rho", rho, Measure).stages(steps, table.c)
+    if theta.shape[-1] != require_instance("block", block, Block).k:
+        raise ValueError(
+            f"rho: particles of size {theta.shape[-1]} do not fit the block, expected k = {block.k}"
+        )
+    return Network(block, theta, weights, method)
+
+
 def flow(block: Block, rho: Measure, x: Tensor, steps: int, method: str = "euler") -> Trajectory:
     r"""Integrate the mean-field ODE from depth 0 to 1 (lu2020, eq. (3)).
 
@@ -206,31 +226,22 @@ def flow(block: Block, rho: Measure, x: Tensor, steps: int, method: str = "euler
     >>> flow(MatrixBlock(1, "linear"), growth, torch.ones(1, 1), 16, "rk4").X[-1]
     tensor([[1.6487]])
     """
-    table = tableau(method)
-    require_positive_int("steps", steps)
     _require_field(block, x)
-    theta, weights = require_instance("rho", rho, Measure).stages(steps, table.c)
-    if theta.shape[-1] != block.k:
-        raise ValueError(
-            f"rho: particles of size {theta.shape[-1]} do not fit the block, expected k = {block.k}"
-        )
+    layers = network(block, rho, steps, method)
+    theta, weights = layers.theta, layers.weights
     require_alike(x=x, rho=theta)
     batch = require_broadcast(x=x.shape[:-2], rho=theta.shape[:-4], weights=weights.shape[:-3])
-    X = x.expand(*batch, *x.shape[-2:])
-    states, stages = [X], []
-    for step in range(steps):
-        fields = [
-            partial(block.field, theta=theta[..., step, s, :, :], weights=weights[..., step, s, :])
-            for s in range(len(table.b))
-        ]
-        X, seen = runge_kutta_stages(fields, X, 1.0 / steps, method)
-        states.append(X)
-        stages.append(torch.stack(seen, -3))
+    X, stages = layers.flow(x.expand(*batch, *x.shape[-2:]))
+    require_finite_states(X)
+    return Trajectory(X, stages, theta, weights, method)
+
+
+def require_finite_states(X: Tensor) -> None:
+    """Raise a ValueError where the states (..., n, d) left the finite numbers."""
     if not torch.isfinite(X).all():
         raise ValueError(
             "rho: the state left the finite numbers; the field grows too fast, or needs more steps"
         )
-    return Trajectory(torch.stack(states, -3), torch.stack(stages, -4), theta, weights, method)
 
 
 def adjoint(block: Block, trajectory: Trajectory, p1: Tensor) -> Adjoint:
@@ -278,33 +289,10 @@ def adjoint(block: Block, trajectory: Trajectory, p1: Tensor) -> Adjoint:
     require_instance("block", block, Block)
     if require_instance("trajectory", trajectory, Trajectory).theta.shape[-1] != block.k:
         raise ValueError("block: is not the one that made the trajectory; pass that one")
-    table = tableau(trajectory.method)
     require_tensor("p1", p1, 2, last=block.d)
-    steps, h = trajectory.steps, 1.0 / trajectory.steps
     end = trajectory.X[..., -1, :, :]
     require_alike(trajectory=end, p1=p1)
     if require_broadcast(trajectory=end.shape, p1=p1.shape) != end.shape:
         raise ValueError(f"p1: shape {tuple(p1.shape)} does not fit the states {tuple(end.shape)}")
-    p = p1.expand_as(end)
-    rows, costates = [p], []
-    order = range(len(table.b))
-    for step in reversed(range(steps)):
-        pulled: dict[int, Tensor] = {}
-        seen: dict[int, Tensor] = {}
-        for s in reversed(order):
-            # b_s g_s = b_s p + h sum_j a_js q_j, with q_j the pulled-back costates
-            g = table.b[s] * p
-            for j in range(s + 1, len(order)):
-                if table.a[j][s]:
-                    g = g + h * table.a[j][s] * pulled[j]
-            pulled[s] = block.vjp(
-                trajectory.stages[..., step, s, :, :],
-                trajectory.theta[..., step, s, :, :],
-                trajectory.weights[..., step, s, :],
-                g,
-            )
-            seen[s] = g
-        p = p + h * sum(pulled.values())
-        rows.append(p)
-        costates.append(torch.stack([seen[s] for s in order], -3))
-    return Adjoint(torch.stack(rows[::-1], -3), torch.stack(costates[::-1], -4))
+    layers = Network(block, trajectory.theta, trajectory.weights, trajectory.method)
+    return Adjoint(*layers.adjoint(trajectory.stages, p1.expand_as(end)))

@@ -30,7 +30,16 @@ from .arguments import (
 )
 from .blocks import Block
 from .measures import LayeredMeasure, Measure
-from .ode import Pass, Trajectory, adjoint, flow, squared_loss
+from .ode import (
+    Adjoint,
+    Network,
+    Pass,
+    Trajectory,
+    flow,
+    network,
+    require_finite_states,
+    squared_loss,
+)
 from .stepping import tableau
 
 __all__ = ["FirstVariation", "Problem"]
@@ -156,10 +165,27 @@ class Problem:
         :math:`p_\rho(x, 1) = (\langle w_1, X\rangle - y)\, w_1^\top`. All states are kept;
         what needs only the derivatives at the particles takes :meth:`first_variation`.
         """
-        trajectory = self.flow(rho)
-        residual = self._residual(trajectory)
-        p1 = residual.unsqueeze(-1) * self.readout
-        return Pass(trajectory, adjoint(self.block, trajectory, p1), residual, self.mass)
+        layers = network(self.block, rho, self.steps, self.method)
+        residual, X, stages, p, costates = self._round_trip(layers, keep=True)
+        trajectory = Trajectory(X, stages, layers.theta, layers.weights, self.method)
+        return Pass(trajectory, Adjoint(p, costates), residual, self.mass)
+
+    def _round_trip(self, layers: Network, keep: bool) -> list[Tensor]:
+        """Residual, then states and adjoints per input, or sums with the data's masses."""
+        require_alike(x=self.x, rho=layers.theta)
+        rho = require_broadcast(rho=layers.theta.shape[:-4], weights=layers.weights.shape[:-3])
+        batch = require_broadcast(x=self.x.shape[:-2], y=self.y.shape[:-1], rho=rho)
+        w1 = self.readout.unsqueeze(-1)
+
+        def ends(X: Tensor, y: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+            residual = w1.mT @ X[..., : len(w1), :] - y
+            return w1 * (residual if keep else residual * mass), residual
+
+        x = self.x @ self.lift.mT
+        x = x.expand(*batch, *x.shape[-2:])
+        residual, *found = layers.round_trip(x, [self.y, self.mass], ends, keep=keep)
+        require_finite_states(residual)
+        return [residual, *found]
 
     def derivative(self, rho: Measure, theta: Tensor) -> Tensor:
         r"""Return :math:`\delta E/\delta\rho` at probe parameters, in every layer.
@@ -256,7 +282,7 @@ class Problem:
         The derivative of E by the particle itself is :math:`w_{l,i}/L` times this: the
         mean-field velocity is minus what is returned, whatever L and N.
         """
-        return self._gradient(self.backward(self._fitting(rho)))
+        return self.first_variation(rho).gradient
 
     def first_variation(self, rho: LayeredMeasure, passed: Pass | None = None) -> FirstVariation:
         r"""Return loss, functional derivative and its gradient at the particles themselves.
@@ -277,18 +303,15 @@ class Problem:
         ValueError
             If the layers are not as many as the steps.
         """
+        layers = network(self.block, self._fitting(rho), self.steps, self.method)
         if passed is None:
-            passed = self.backward(self._fitting(rho))
+            residual, gradient, value = self._round_trip(layers, keep=False)
+            gradient, value = layers.of_steps(gradient, value)
+            return FirstVariation(value, gradient, squared_loss(residual, self.mass))
         require_instance("passed", passed, Pass)
-        value = self._values(passed, passed.trajectory.theta)
-        return FirstVariation(value, self._gradient(passed), passed.loss)
-
-    def _gradient(self, passed: Pass) -> Tensor:
-        states = passed.trajectory
-        grads = self.block.pairing_grad(
-            states.stages, states.theta, passed.adjoint.stages, self.mass
-        )
-        return grads.sum(-3)
+        costates = passed.adjoint.stages * self.mass.unsqueeze(-1)
+        gradient, value = layers.gather(passed.trajectory.stages, costates)
+        return FirstVariation(value, gradient, passed.loss)
 
     def _fitting(self, rho: LayeredMeasure) -> LayeredMeasure:
         if require_instance("rho", rho, LayeredMeasure).layers != self.steps:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from problems import DOUBLE, generator, randn
 
+from mflib.blocks import NeuronBlock
 from mflib.chen2024.network import ScaledResNet, initial_particles
 from mflib.gram import gram_encoder, gram_encoder_profile, gram_predictor, neuron_gram
 
@@ -52,3 +53,22 @@ def test_a_chunk_of_nothing_is_refused(network):
     _, omega, state = network
     with pytest.raises(ValueError, match="chunk: expected an integer"):
         neuron_gram(NET.predictor, X, omega, torch.ones(4, 1, dtype=DOUBLE), chunk=0)
+
+
+def test_the_upper_triangle_is_enough(monkeypatch):
+    block = NeuronBlock(3, "tanh")
+    z, theta, p = randn(2, 11, 3), randn(5, 7, seed=1), randn(2, 11, 3, seed=2)
+    found = []
+    for rows in (4, 128):
+        monkeypatch.setattr("mflib.gram._ROWS", rows)
+        found.append(neuron_gram(block, z, theta, p))
+    by_hand = []
+    for particle in theta:
+        leaf = particle.expand(2, 11, 7).clone().requires_grad_()
+        u, w, b = leaf[..., :3], leaf[..., 3:6], leaf[..., 6]
+        value = ((p * u).sum(-1) * torch.tanh((w * z).sum(-1) + b)).sum()
+        (slope,) = torch.autograd.grad(value, leaf)
+        by_hand.append(slope @ slope.mT)
+    for gram in found:
+        torch.testing.assert_close(gram, sum(by_hand) / 5, rtol=1e-13, atol=1e-14)
+        assert torch.equal(gram, gram.mT)

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "mflib"
 PAPERS = {"lu2020", "fang2021", "chen2024", "teacher_student", "beyond"}
 #: Rooms that are no mathematics, and the top-level modules that serve every room.
 MACHINERY = {"claims", "book", "cifar"}
-NEUTRAL = {"provenance"}
+NEUTRAL = {"provenance", "workers"}
 #: Arrows that are on their way out; an entry without its arrow fails too.
 LEAVING: set[tuple[str, str]] = set()
 #: From top-level mathematics, low to high; a module may import what stands before it.

@@ -109,3 +109,35 @@ def test_small_balls_see_the_kernel_only():
 def test_impossible_arguments_are_refused(call):
     with pytest.raises(ValueError, match=":"):
         call()
+
+
+def test_radii_may_differ_along_the_batch():
+    energy, radii = randn(3, 80).square(), torch.tensor([0.01, 0.3, 2.0]).double()
+    found = ball_supremum(energy, radii)
+    whole = ball_supremum(energy, radii[:, None])
+    for j, r in enumerate(radii.tolist()):
+        alone = ball_supremum(energy, r)
+        torch.testing.assert_close(found.dual[j], alone.dual[j], rtol=1e-13, atol=0)
+        torch.testing.assert_close(whole.dual[j], alone.dual, rtol=1e-13, atol=0)
+    with pytest.raises(ValueError, match="radius: expected positive"):
+        ball_supremum(energy, -radii)
+
+
+@pytest.mark.parametrize("radius", [1e-2, 1.0, 30.0])
+def test_an_early_stop_costs_no_digits(radius):
+    # the stationarity solved to the last digit, draw by draw, by bisection
+    energy = randn(4, 500, seed=3).square() * torch.tensor([[1e-3], [1.0], [5.0], [100.0]])
+    found = ball_supremum(energy, radius)
+    for b in range(4):
+        half = 0.5 * energy[b]
+
+        def excess(log_s, half=half):
+            s = math.exp(log_s)
+            q = torch.softmax(s * half, 0)
+            k = torch.logsumexp(s * half, 0) - math.log(500)
+            return float(2 * s * (q * half).sum() - k - radius)
+
+        s = math.exp(optimize.brentq(excess, -60, 60, xtol=1e-15, rtol=1e-15))
+        k = float(torch.logsumexp(s * half, 0)) - math.log(500)
+        assert float(found.dual[b]) == pytest.approx((radius + k) / math.sqrt(s), rel=1e-12)
+        assert float(found.kl[b]) == pytest.approx(radius, rel=1e-8)

@@ -14,7 +14,7 @@ from scipy.stats import wasserstein_distance
 
 import mflib.transport
 from mflib.measures import LayeredMeasure
-from mflib.transport import gelbrich, moments, wasserstein
+from mflib.transport import gelbrich, moments, wasserstein, wasserstein_along
 
 
 def masses(*shape, seed=5):
@@ -202,3 +202,16 @@ def test_atoms_far_out_do_not_spoil_the_plan_of_near_ones():
     m, n = torch.tensor([[0.25, 0.25, 0.5], [0.125, 0.375, 0.5]], dtype=DOUBLE)
     assert float(wasserstein(p, q, m, n)) ** 2 == pytest.approx(0.875, rel=1e-12)
     assert float(wasserstein(p, q)) ** 2 == pytest.approx(1.5 / 3, rel=1e-12)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_distances_along_a_path_are_those_of_each_snapshot(order):
+    start = randn(40, 3)
+    moves = randn(6, 40, 3, seed=1) * torch.tensor([0.01, 0.01, 0.5, 0.0, 3.0, 0.01])[:, None, None]
+    path = start + moves.cumsum(0)
+    path[3] = path[3].flip(0)  # a snapshot that the last potentials do not know
+    found = wasserstein_along(start, path, order)
+    expected = wasserstein(start.expand(6, 40, 3), path, order=order)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    with pytest.raises(ValueError, match="path: shape"):
+        wasserstein_along(start, path[:, :39], order)

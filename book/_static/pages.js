@@ -36,7 +36,41 @@ const trace = map => {
   });
 };
 
+// Panels that stand side by side are shown one below the other on a phone (book.css says when).
+const stack = image => {
+  const box = document.createElement("div");
+  box.className = "mf-stack";
+  box.setAttribute("aria-hidden", "true");
+  image.dataset.panels.split(" ").forEach(panel => {
+    const [from, to] = panel.split("-").map(Number), frame = document.createElement("div"), copy = new Image();
+    copy.src = image.src;
+    copy.alt = "";
+    copy.style.cssText = `width:${100 / (to - from)}%;margin-left:${-100 * from / (to - from)}%`;
+    frame.append(copy);
+    box.append(frame);
+  });
+  image.after(box);
+};
+
+// What is wider than the page scrolls, by touch and by keyboard.
+const scrollable = () => document.querySelectorAll("mjx-container, .bd-article pre, .bd-article .mf-map, .bd-article table.table, .mf-card")
+  .forEach(box => {
+    const inline = box.matches("mjx-container:not([display])");
+    if (inline) {
+      let around = box.parentElement;
+      while (!around.clientWidth && around !== document.body) around = around.parentElement;  // lines have none
+      box.classList.remove("mf-wide");
+      const room = around.getBoundingClientRect().right - parseFloat(getComputedStyle(around).paddingRight);
+      box.classList.toggle("mf-wide", box.getBoundingClientRect().right > room + 1);
+    }
+    if (box.scrollWidth > box.clientWidth + 1 && box.clientWidth > 0) box.tabIndex = 0;
+  });
+
 document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("img[data-panels]").forEach(stack);
+  const settled = () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(scrollable);
+  window.addEventListener("load", settled);
+  window.addEventListener("resize", settled);
   document.querySelectorAll(".mf-map").forEach(trace);
   unfold();
 });

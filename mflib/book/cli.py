@@ -9,12 +9,15 @@ import json
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from .. import provenance
+from .. import provenance, workers
 from ..claims import KINDS
-from . import chapters, coverage, executed, reruns, runner, template
+from . import chapters, coverage, execute, executed, hold, referee, runner, sweep, template
 from . import ledger as books
 
 __all__ = ["main"]
@@ -55,6 +58,32 @@ def _seconds(text: str) -> int | None:
     raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds, 0 for no limit")
 
 
+def _given(parser: argparse.ArgumentParser) -> None:
+    """Add the options that set parameters."""
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter, as papermill does; may be repeated",
+    )
+    parser.add_argument("--preset", choices=chapters.PRESETS, help="same as -p preset ...")
+
+
+def _workers(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where work is done."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--jobs", type=int, metavar="N", help="processes (default: one a core)")
+    where.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a running Dask scheduler, like tcp://host:8786"
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of each process here (default: 1)"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mflib", description="Run the chapters of the book and read their verdicts."
@@ -76,17 +105,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", "Run chapters through papermill, only those whose inputs changed.")
     run.add_argument("chapter", nargs="*", metavar="CHAPTER", help="default: all chapters")
-    run.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="set a parameter, as papermill does; may be repeated",
-    )
-    run.add_argument("--preset", choices=chapters.PRESETS, help="same as -p preset ...")
-    run.add_argument("--jobs", type=int, metavar="N", help="processes (default: one a core)")
+    _given(run)
+    _workers(run)
     run.add_argument(
         "--timeout",
         type=_seconds,
@@ -95,6 +115,40 @@ def _parser() -> argparse.ArgumentParser:
         help=f"seconds that one cell may take (default: {runner.TIMEOUT}; 0: no limit)",
     )
     run.add_argument("--force", action="store_true", help="run even what is up to date")
+
+    sweep = commands.add_parser(
+        "sweep",
+        help="Run a chapter at every point of a grid, under many seeds.",
+        description="Run a chapter at every point of a grid, under many seeds, into one table. The "
+        "same command again runs what is missing, failed or stale.",
+    )
+    sweep.add_argument("chapter", nargs="?", metavar="CHAPTER")
+    sweep.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="NAME=A,B,...",
+        help="values of a parameter; may be repeated, then the product counts",
+    )
+    sweep.add_argument("--seeds", metavar="LIST", help="values of the seed, like 0-49 or 0,2,5")
+    _given(sweep)
+    sweep.add_argument("--out", type=_folder, metavar="DIR", help="folder of the results")
+    _workers(sweep)
+    sweep.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=None,
+        metavar="S",
+        help="seconds that one point may take (default: no limit)",
+    )
+    sweep.add_argument("--keep", action="store_true", help="keep every executed notebook")
+    sweep.add_argument("--force", action="store_true", help="run even what is done")
+    sweep.add_argument(
+        "--report",
+        type=_folder,
+        metavar="DIR",
+        help="run nothing: print the summary of a folder and draw its figure",
+    )
 
     book = add("ledger", "Show every claim of the executed chapters.")
     book.add_argument("chapter", nargs="*", metavar="CHAPTER", help="default: all chapters")
@@ -106,19 +160,33 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     again = commands.add_parser(
-        "reruns",
-        help="Compare the verdicts of several runs, with fresh seeds for instance.",
-        description="Compare the verdicts of several runs, with fresh seeds for instance.",
+        "referee",
+        help="Run the whole book under fresh seeds, and compare every verdict.",
+        description="Run the whole book under fresh seeds and compare the verdicts of every claim, "
+        "check and control; or compare folders that mflib run --out wrote.",
     )
     again.add_argument(
         "folder",
-        nargs="+",
+        nargs="*",
         type=_folder,
         metavar="FOLDER",
-        help="what mflib run --out wrote, one folder a run",
+        help="what mflib run --out wrote, one folder a run: these are compared, nothing is run",
     )
+    again.add_argument(
+        "--seeds", metavar="K", help="how many fresh seeds (default: 5), or a list like 401-405"
+    )
+    again.add_argument(
+        "--out", type=_folder, metavar="DIR", help="folder of the runs (default: runs/referee)"
+    )
+    _given(again)
+    _workers(again)
     again.add_argument("--json", action="store_true", help="print everything as JSON")
-    again.add_argument("--record", type=Path, metavar="FILE", help="write the JSON to a file")
+    again.add_argument(
+        "--record",
+        type=Path,
+        metavar="PATH",
+        help="write the JSON to a file; a folder (book/records/referee) gets one by its seeds",
+    )
     again.add_argument(
         "--check",
         action="store_true",
@@ -152,15 +220,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:
+    return _run_into(root, options, options.out, {}, options.chapter, options.force)
+
+
+def _run_into(
+    root: Path,
+    options: argparse.Namespace,
+    out: Path | None,
+    more: dict[str, Any],
+    names: list[str] = (),
+    force: bool = False,
+) -> int:
+    """Run chapters into a folder, with a line for each; return the exit status."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-    if options.jobs is not None and options.jobs < 1:
-        raise chapters.ChapterError(f"--jobs {options.jobs}: at least one process is needed")
-    given: dict[str, Any] = dict(options.parameter)
+    given: dict[str, Any] = dict(options.parameter) | more
     if options.preset:
         given["preset"] = options.preset
-    total = len(chapters.discover(root, options.chapter))
+    total = len(chapters.discover(root, names))
+    place = _place(options, out or root / "_build" / "chapters")
     console = Console(stderr=True, highlight=False)
     bar = Progress(
         "{task.description}",
@@ -192,31 +271,113 @@ def _run(root: Path, options: argparse.Namespace) -> int:
 
             results = runner.run(
                 root,
-                options.chapter,
+                names,
                 given,
-                out=options.out,
+                out=out,
                 jobs=options.jobs,
-                force=options.force,
-                timeout=options.timeout,
+                workers=place if options.scheduler or options.threads else None,
+                force=force,
+                timeout=getattr(options, "timeout", runner.TIMEOUT),
                 report=report,
             )
-    except (KeyboardInterrupt, runner.Ended) as ended:
-        number = ended.args[0] if isinstance(ended, runner.Ended) else signal.SIGINT
+    except (KeyboardInterrupt, hold.Ended) as ended:
+        number = ended.args[0] if isinstance(ended, hold.Ended) else signal.SIGINT
         say(
             f"interrupted ({signal.Signals(number).name}); finished chapters are kept, the others "
             "run next time"
         )
         return 128 + number
-    _verdicts(root, options, [r.name for r in results if r.status in ("fresh", "done")])
+    _verdicts(root, out, [r.name for r in results if r.status in ("fresh", "done")])
     if any(r.status == "failed" for r in results):
         return 1
     return 130 if any(r.status == "interrupted" for r in results) else 0
 
 
-def _verdicts(root: Path, options: argparse.Namespace, names: list[str]) -> None:
+def _place(
+    options: argparse.Namespace, out: Path
+) -> Callable[[], AbstractContextManager[workers.Workers]]:
+    """Return what gives the workers that the options ask for."""
+    for name, word in (("jobs", "process"), ("threads", "thread")):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise chapters.ChapterError(f"--{name} {value}: at least one {word} is needed")
+    if options.scheduler:
+        if options.threads:
+            raise chapters.ChapterError("--threads: the workers of a scheduler have their own")
+        try:
+            address = workers.checked(options.scheduler)
+        except workers.WorkersError as error:
+            raise chapters.ChapterError(str(error)) from None
+        return lambda: workers.connect(address)
+    mark = {execute.MARK: str(out.resolve() / ".warm")}
+    return lambda: workers.local(options.jobs, options.threads or 1, mark)
+
+
+def _sweep(root: Path, options: argparse.Namespace) -> int:
+    from . import report
+
+    def say(line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
+
+    if options.report:
+        return _report(report, options.report)
+    if not options.chapter:
+        raise chapters.ChapterError("sweep: name a chapter, or a folder with --report")
+    if not options.out:
+        raise chapters.ChapterError("sweep: say with --out where the results are to lie")
+    given: dict[str, Any] = dict(options.parameter)
+    if options.preset:
+        given["preset"] = options.preset
+    grid: dict[str, list[Any]] = {}
+    for text in options.grid:
+        name, values = sweep.values_of(text)
+        if name in grid or (name == "seed" and options.seeds):
+            raise chapters.ChapterError(f"parameter {name}: has two grids")
+        grid[name] = values
+    if options.seeds:
+        grid["seed"] = sweep.seeds_of(options.seeds)
+    todo = sweep.points(root, [options.chapter], grid, given)
+    began = time.monotonic()
+    try:
+        count = sweep.run(
+            root,
+            todo,
+            options.out,
+            _place(options, options.out),
+            timeout=options.timeout,
+            keep=options.keep,
+            force=options.force,
+            say=say,
+        )
+    except (KeyboardInterrupt, hold.Ended) as ended:
+        number = ended.args[0] if isinstance(ended, hold.Ended) else signal.SIGINT
+        say(
+            f"interrupted ({signal.Signals(number).name}); finished points are kept, the same "
+            "command goes on from there"
+        )
+        return 128 + number
+    say(
+        f"{count.done} points ran in {time.monotonic() - began:.0f} s, {count.failed} failed; "
+        f"results in {options.out / 'results.csv'}"
+    )
+    _report(report, options.out)
+    return 1 if count.failed else 0
+
+
+def _report(report: Any, folder: Path) -> int:
+    table = report.read(folder)
+    for line in report.lines(table):
+        print(line)
+    if table["measured"].notna().any():
+        print(f"figure: {report.draw(table, folder / 'report.png')}")
+    return 0
+
+
+def _verdicts(root: Path, out: Path | None, names: list[str]) -> None:
     """Print the verdicts of the chapters that ran, if they carry any."""
     with contextlib.suppress(chapters.ChapterError, OSError):
-        claims = books.ledger(root, options.out, names)["claims"] if names else []
+        claims = books.ledger(root, out, names)["claims"] if names else []
         if claims:
             _table({"claims": claims})
 
@@ -286,21 +447,39 @@ def _table(book: dict[str, Any]) -> None:
         console.print(f"{coverage.counted(book['claims'], planned)} claims measured")
 
 
-def _reruns(root: Path, options: argparse.Namespace) -> int:
-    found = reruns.collect(root, options.folder)
+def _referee(root: Path, options: argparse.Namespace) -> int:
+    folders = options.folder
+    if folders and options.seeds:
+        raise chapters.ChapterError("referee: name folders to compare, or --seeds to run")
+    if not folders:
+        out = (options.out or root / "runs" / "referee").resolve()
+        runs = referee.fresh_seeds(out, options.seeds or "5")
+        for seed, folder in runs.items():
+            print(f"seed {seed}: {folder}", file=sys.stderr)
+            status = _run_into(root, options, folder, {"seed": seed})
+            if status:
+                print("the same command goes on from there", file=sys.stderr)
+                return status
+        folders = list(runs.values())
+    found = referee.collect(root, folders)
     if options.record:
+        path = options.record
+        if path.is_dir() or not path.suffix:
+            seeds = "-".join(str(run["parameters"].get("seed", "none")) for run in found["runs"])
+            path = path / f"{found['date']}-seeds-{seeds}.json"
         try:
-            provenance.write(options.record, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+            provenance.write(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
             raise chapters.ChapterError(
-                f"{options.record}: cannot be written ({error.strerror}); choose another file"
+                f"{path}: cannot be written ({error.strerror}); choose another file"
             ) from None
+        print(f"record: {path}", file=sys.stderr)
     if options.json:
         print(_dump(found))
     else:
         _rerun_table(found)
     bad = any(
-        reruns.differing(claim) or claim["stuck"] or reruns.changed(claim)
+        referee.differing(claim) or claim["stuck"] or referee.changed(claim)
         for claim in found["claims"]
     )
     return 1 if options.check and bad else 0
@@ -323,8 +502,8 @@ def _rerun_table(found: dict[str, Any]) -> None:
         cells = [
             claim["id"],
             claim["expected"] or "open",
-            reruns.counted(claim),
-            "; ".join(reruns.changed(claim)),
+            referee.counted(claim),
+            "; ".join(referee.changed(claim)),
             ", ".join(claim["stuck"]),
             claim["notebook"],
         ]
@@ -332,9 +511,9 @@ def _rerun_table(found: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(table)
     total = sum(verdict is not None for c in found["claims"] for verdict in c["verdicts"])
-    wrong = sum(map(reruns.differing, found["claims"]))
+    wrong = sum(map(referee.differing, found["claims"]))
     console.print(f"{wrong} of {total} verdicts in {len(found['runs'])} runs differ")
-    console.print(reruns.summary(found))
+    console.print(referee.summary(found))
 
 
 def _new(root: Path, options: argparse.Namespace) -> int:
@@ -400,9 +579,10 @@ def _command(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     commands = {
         "run": _run,
+        "sweep": _sweep,
         "ledger": _ledger,
         "chapters": _chapters,
-        "reruns": _reruns,
+        "referee": _referee,
         "new": _new,
     }
     return commands[options.command](chapters.find_root(options.root), options)

@@ -73,7 +73,7 @@ def facts(read: int, seconds: float | None, claims: list[dict[str, Any]]) -> str
     claims : list of dict
         The records of its claims.
     """
-    took = f", about {read} minutes to read"
+    took = f"about {read} minutes to read"
     if seconds is not None:
         run = f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
         took += f"; it ran in {run} on one core for this page"
@@ -84,7 +84,5 @@ def facts(read: int, seconds: float | None, claims: list[dict[str, Any]]) -> str
             f'<li class="mf-{badges.tone(word)}"><a href="#claim-{quote(claim["id"].lower())}">'
             f'{html.escape(claim["id"])}</a> <span class="mf-badge">{sign} {word}</span></li>'
         )
-    return (
-        f'<p class="mf-glance"><b>Time:</b> {took[2:]}.</p>'
-        f'<p class="mf-glance"><b>Claims:</b></p><ul class="mf-glance">{"".join(shown)}</ul>'
-    )
+    listed = f'<p><b>Claims:</b></p><ul class="mf-glance">{"".join(shown)}</ul>' if shown else ""
+    return f"<p><b>Time:</b> {took}.</p>{listed}"

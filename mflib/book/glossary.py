@@ -19,7 +19,7 @@ __all__ = ["PAGE", "Entry", "entries", "link", "setup"]
 PAGE = "book/glossary"
 
 #: Pages on the program, whose words (a kernel, a block) mean something else.
-_APART = ("book/api", "book/rerun", "book/references")
+_APART = ("book/api", "book/rerun", "book/references", "book/ledger")
 
 #: What is no running text.
 _QUIET = (nodes.reference, nodes.literal, nodes.math, nodes.raw, nodes.target, nodes.citation)
@@ -112,7 +112,7 @@ def _running(text: nodes.Text) -> bool:
 
 
 def _linked(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    if PAGE not in app.env.found_docs or docname in _APART:
+    if PAGE not in app.env.found_docs or docname.startswith(_APART):
         return
     if docname == PAGE:
         known = entries(doctree)

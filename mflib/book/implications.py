@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..claims import ClaimError, register
 
-__all__ = ["RELATIONS", "Arrow", "hypothesis", "layers", "ordered", "paper_of", "read"]
+__all__ = ["RELATIONS", "Arrow", "hypothesis", "layers", "ordered", "part_of", "read"]
 
 #: What an arrow can say of the result at its head.
 RELATIONS = {
@@ -44,9 +44,17 @@ def hypothesis(node: str) -> bool:
     return ": " in node
 
 
-def paper_of(node: str, entries: dict[str, register.Entry]) -> str:
-    """Return the key of the paper that a node belongs to."""
-    return node.split(": ")[0] if hypothesis(node) else entries[node].paper
+def part_of(node: str, entries: dict[str, register.Entry]) -> str:
+    """Return the part of the map that a node belongs to: the key of its paper, or "beyond".
+
+    A paper of which only ``X-`` claims are taken up is no part of its own; what goes beyond
+    the papers may lean on all of them.
+    """
+    if hypothesis(node):
+        return node.split(": ")[0]
+    paper = entries[node].paper
+    own = any(e.paper == paper and not id.startswith("X-") for id, e in entries.items())
+    return paper if own else "beyond"
 
 
 def read(path: Path, entries: dict[str, register.Entry]) -> list[Arrow]:
@@ -63,7 +71,7 @@ def read(path: Path, entries: dict[str, register.Entry]) -> list[Arrow]:
     ------
     ClaimError
         If the table cannot be read, names an unknown claim, paper or relation, joins two
-        papers, gives an arrow twice, or has a circle.
+        parts other than "beyond", gives an arrow twice, or has a circle.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -85,7 +93,8 @@ def read(path: Path, entries: dict[str, register.Entry]) -> list[Arrow]:
             if not known:
                 raise ClaimError(f"{where}: {node!r} is neither a claim of the register nor "
                                  "'paper: hypothesis'")  # fmt: skip
-        if paper_of(arrow.result, entries) != paper_of(arrow.on, entries):
+        part = part_of(arrow.result, entries)
+        if part not in ("beyond", part_of(arrow.on, entries)):
             raise ClaimError(f"{where}: joins two papers")
         if any(arrow[::2] == other[::2] for other in arrows):
             raise ClaimError(f"{where}: stands there twice")

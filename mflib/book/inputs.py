@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,7 @@ from .. import provenance
 from ..claims import ClaimError, register
 from .chapters import Chapter, ChapterError, code_cells, library
 
-__all__ = ["fingerprint", "imported", "sources"]
+__all__ = ["fingerprint", "fingerprints", "imported", "sources"]
 
 #: Libraries whose versions always count.
 _ALWAYS = ("torch", "numpy", "scipy")
@@ -114,6 +115,17 @@ def _rows(chapter: Chapter, cells: list[dict[str, Any]]) -> list[register.Entry]
     return [row for id, row in entries.items() if f'"{id}"' in code or f"'{id}'" in code]
 
 
+def fingerprints(chapter: Chapter, given: Iterable[dict[str, Any]]) -> list[str]:
+    """Return :func:`fingerprint` for several sets of parameters, with one look at the files."""
+    known, facts = _base(chapter)
+    found = []
+    for some in given:
+        digest = known.copy()
+        digest.update(json.dumps([sorted(some.items()), *facts]).encode())
+        found.append(digest.hexdigest())
+    return found
+
+
 def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
     """Return a digest of everything a chapter's result depends on.
 
@@ -134,6 +146,11 @@ def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
     ChapterError
         If the chapter cannot be read.
     """
+    return fingerprints(chapter, [given])[0]
+
+
+def _base(chapter: Chapter) -> tuple[Any, list[Any]]:
+    """Return the digest of the files, and the facts, as they are without parameters."""
     cells = code_cells(chapter)
     root = chapter.path.parents[1]
     files, names = sources(chapter)
@@ -147,6 +164,4 @@ def fingerprint(chapter: Chapter, given: dict[str, Any]) -> str:
                 digest.update(record.name.encode() + record.read_bytes())
     known = {of for name in names for of in _distributions().get(name, ())}
     versions = provenance.versions(*sorted(known | set(_ALWAYS)))
-    facts = [sorted(given.items()), sorted(versions.items()), _rows(chapter, cells)]
-    digest.update(json.dumps(facts).encode())
-    return digest.hexdigest()
+    return digest, [sorted(versions.items()), _rows(chapter, cells)]

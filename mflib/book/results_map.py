@@ -91,7 +91,7 @@ def _box(
     link: Callable[[dict[str, Any]], str],
 ) -> str:
     first, second, tone = _words(node, claims)
-    short = textwrap.shorten(second, 19, placeholder=" ...")
+    short = textwrap.shorten(second, 22, placeholder="").rstrip(",/ ") or second[:20]
     inner = (
         f"<title>{html.escape(_said(node, claims))}</title>"
         f'<rect x="{x:g}" y="{y:g}" width="{_WIDE}" height="{_HIGH}" rx="6"/>'
@@ -101,8 +101,7 @@ def _box(
     about = f'class="mf-node mf-{tone}" data-node="{html.escape(node)}"'
     if hypothesis(node):
         return f"<g {about}>{inner}</g>"
-    words = html.escape(_said(node, claims))
-    return f'<a {about} href="{address(link(claims[node]))}" aria-label="{words}">{inner}</a>'
+    return f'<a {about} href="{address(link(claims[node]))}">{inner}</a>'
 
 
 def listing(

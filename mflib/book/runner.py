@@ -7,49 +7,25 @@ it. A chapter counts when every cell ran, without error, with the parameters ask
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..provenance import write
-from . import chapters
-from .chapters import Chapter, ChapterError, find_root
-from .execute import MARK, SAYS, sweep
-from .executed import flaw, is_fresh, keep, noted
+from ..workers import Workers, WorkersError, completed, local
+from . import chapters, execute
+from .chapters import Chapter, ChapterError
+from .executed import is_fresh, keep, noted
+from .hold import Ended, held, refuse, signals
 from .inputs import fingerprint
 
 __all__ = ["TIMEOUT", "Ended", "Result", "run"]
 
 #: Seconds that one cell may take.
 TIMEOUT = 7200
-
-_ONE_THREAD = {
-    name: "1"
-    for name in (
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-    )
-}
-
-#: Folders of a checkout that hold what people write.
-_SOURCES = ("notebooks", "mflib", "book", "tests", "benchmarks", ".git", ".github", ".ci")
-
-
-class Ended(BaseException):
-    """A signal ended the run; its number is the first argument."""
 
 
 @dataclass(frozen=True)
@@ -62,167 +38,6 @@ class Result:
     message: str = ""
 
 
-def _refuse(root: Path, out: Path) -> None:
-    """Refuse a folder in or above the sources of this checkout or of another."""
-    checkouts = [root]
-    with contextlib.suppress(ChapterError):
-        checkouts.append(find_root(out))
-    for checkout in checkouts:
-        inside = any(out.is_relative_to(checkout / name) for name in _SOURCES)
-        if inside or checkout.is_relative_to(out):
-            raise ChapterError(
-                f"--out {out}: executed chapters would lie over the sources of {checkout}; "
-                "choose a folder beside them, for instance runs/1"
-            )
-
-
-@contextlib.contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Hold a folder: one run at a time; what a killed one left there is ended and removed."""
-    import filelock
-
-    path = out / ".lock"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        # the system frees the lock of a process that is gone: none is ever stale
-        lock = filelock.FileLock(path)
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        with contextlib.suppress(OSError, ValueError):
-            who = (out / ".run").read_text("utf-8").strip()
-            raise ChapterError(
-                f"{out}: another run works here ({who}); wait for it, or choose another folder "
-                "with --out"
-            ) from None
-        raise ChapterError(
-            f"{out}: another run works here; wait for it, or choose another folder with --out"
-        ) from None
-    except (OSError, NotImplementedError) as error:
-        raise ChapterError(_unwritable(out, error)) from None
-    try:
-        sweep(out)
-        try:
-            for pattern in (".*.running.ipynb", ".*.part"):
-                for left in out.glob(pattern):
-                    left.unlink(missing_ok=True)
-            write(out / ".run", f"process {os.getpid()} on {socket.gethostname()}\n")
-        except OSError as error:
-            raise ChapterError(_unwritable(out, error)) from None
-        yield
-    finally:
-        lock.release()
-
-
-def _unwritable(out: Path, error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or error
-    return f"{out}: cannot be written ({reason}); choose another with --out"
-
-
-def _path(folder: Path) -> str:
-    """Return PYTHONPATH with a folder before what is there; one of packages is found anyway."""
-    first = "" if folder.name in ("site-packages", "dist-packages") else str(folder)
-    return os.pathsep.join(filter(None, [first, os.environ.get("PYTHONPATH", "")]))
-
-
-def _kernel(root: Path, out: Path) -> None:
-    """Write this interpreter's kernel, which comes before any that is installed."""
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    # the checkout's own library, not the installed one
-    spec = {
-        "argv": argv,
-        "display_name": "Python 3",
-        "language": "python",
-        "env": {"PYTHONPATH": _path(chapters.library(root)), "MFLIB_ROOT": str(root)},
-    }
-    try:
-        write(out / ".jupyter" / "kernels" / "python3" / "kernel.json", json.dumps(spec))
-    except OSError as error:
-        raise ChapterError(_unwritable(out, error)) from None
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a run as Ctrl-C does; what is ignored stays so.
-
-    The first one counts: those that come while a run is being ended say nothing new.
-    """
-    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
-    before: dict[int, Any] = {}
-
-    def end(number: int, frame: Any) -> None:
-        for each in before:
-            signal.signal(each, lambda number, frame: None)
-        raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
-
-    if threading.current_thread() is threading.main_thread():
-        for number in numbers:
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                before[number] = signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@dataclass
-class _Work:
-    """What the threads of one run share."""
-
-    root: Path
-    out: Path
-    timeout: int | None
-    stopped: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    running: set[subprocess.Popen] = field(default_factory=set)
-
-    def start(self, order: str, partial: Path, said: Any) -> subprocess.Popen | None:
-        """Start a chapter's process, unless the run is over."""
-        paths = [str(self.out / ".jupyter"), os.environ.get("JUPYTER_PATH", "")]
-        environment = (
-            os.environ
-            | _ONE_THREAD
-            | {
-                "JUPYTER_PATH": os.pathsep.join(filter(None, paths)),
-                "PYTHONPATH": _path(Path(__file__).parents[2]),
-                "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-                MARK: str(partial),
-            }
-        )
-        with self.lock:
-            if self.stopped:
-                return None
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mflib.book.execute", order],
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                start_new_session=True,
-            )
-            self.running.add(process)
-        return process
-
-    def stop(self) -> None:
-        """End every process of the run, and whatever they started."""
-        with self.lock:
-            self.stopped = True
-            processes = list(self.running)
-        for process in processes:
-            with contextlib.suppress(OSError):
-                process.terminate()
-        end = time.monotonic() + 5
-        while any(p.poll() is None for p in processes) and time.monotonic() < end:
-            time.sleep(0.02)
-        for process in processes:
-            with contextlib.suppress(OSError):
-                process.kill()
-        sweep(self.out)
-        for left in self.out.glob(".*.running.ipynb"):
-            with contextlib.suppress(OSError):
-                left.unlink()
-
-
 def run(
     root: Path,
     names: Iterable[str] = (),
@@ -230,11 +45,14 @@ def run(
     *,
     out: Path | None = None,
     jobs: int | None = None,
+    workers: Callable[[], AbstractContextManager[Workers]] | None = None,
     force: bool = False,
     timeout: int | None = TIMEOUT,
     report: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """Run chapters whose inputs changed, several at a time, one torch thread each.
+
+    Each runs in a fork of its worker's warm process, here or where a scheduler has workers.
 
     Parameters
     ----------
@@ -248,6 +66,8 @@ def run(
         Where executed chapters go; default ``_build/chapters``.
     jobs : int
         Processes at a time; default one a core.
+    workers : callable
+        Gives other workers as a context; default those processes of this machine.
     force : bool
         Run even what is fresh.
     timeout : int or None
@@ -269,7 +89,7 @@ def run(
     """
     root = Path(root).resolve()
     out = (Path(out) if out else root / "_build" / "chapters").resolve()
-    _refuse(root, out)
+    refuse(root, out)
     chosen, results = chapters.discover(root, names), []
     report = report or (lambda result: None)
 
@@ -287,103 +107,102 @@ def run(
         except ChapterError as error:
             unreadable.append(Result(chapter.name, "failed", 0.0, str(error)))
     shares = chapters.shares(declared, given or {})
-    work = _Work(root, out, timeout)
-    with _held(out), _signals():
+    with held(out), signals():
         for result in unreadable:
             tell(result)
-        todo = []
+        todo = {}
         for chapter in readable:
             if not force and is_fresh(chapter, out, shares[chapter.name]):
                 tell(Result(chapter.name, "fresh"))
             else:
-                todo.append(chapter)
+                todo[chapter.name] = chapter
         if not todo:
             return results
-        _kernel(root, out)
         # the longest first, as far as is known
-        todo.sort(key=lambda c: -noted(out, c.name).get("seconds", 1e9))
-        with ThreadPoolExecutor(max(1, jobs or os.cpu_count() or 1)) as pool:
-            try:
-                futures = [pool.submit(_run_one, work, c, shares[c.name]) for c in todo]
-                for future in as_completed(futures):
-                    tell(future.result())
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                work.stop()
-                pool.shutdown(wait=True)
-                raise
+        order = sorted(todo.values(), key=lambda c: -noted(out, c.name).get("seconds", 1e9))
+        processes = min(jobs or os.cpu_count() or 1, len(todo))
+        place = workers or (lambda: local(processes, 1, {execute.MARK: str(out / ".warm")}))
+        try:
+            with place() as some:
+                orders = _orders(root, out, order, shares, timeout, some)
+                for task, future in completed(some, orders):
+                    chapter = todo[task[1]["chapter"]]
+                    tell(_settle(out, chapter, shares[chapter.name], execute.outcome(future)))
+        except WorkersError as error:
+            raise ChapterError(f"{error}; chapters that were done are kept") from None
+        finally:
+            execute.clear(out)
+            for left in out.glob(f".*{execute.RUNNING}"):
+                with contextlib.suppress(OSError):
+                    left.unlink()
     return results
 
 
-def _inspectable(partial: Path, failed: Path) -> str:
-    """Keep what a failed chapter wrote, where it can be read, and say where it lies."""
-    try:
-        chapters.load(partial)
-    except ChapterError:
-        # a full disk cut it short; the room is for the others
-        partial.unlink(missing_ok=True)
-        return ""
-    partial.replace(failed)
-    return f" (see {failed})"
+def _orders(
+    root: Path,
+    out: Path,
+    todo: list[Chapter],
+    shares: dict[str, dict[str, Any]],
+    timeout: int | None,
+    workers: Workers,
+) -> Iterator[tuple]:
+    """Give every chapter to the workers; those elsewhere must have the same version."""
+    for chapter in todo:
+        given = shares[chapter.name]
+        try:
+            mark = fingerprint(chapter, given) if workers.remote else None
+        except (OSError, ChapterError):
+            mark = None  # its run will say what is wrong
+        yield (
+            execute.work,
+            {
+                "chapter": chapter.name,
+                "given": given,
+                "root": str(root),
+                "mark": mark,
+                "cell": timeout,
+                "whole": None,
+                "where": None if workers.remote else str(out),
+                "keep": True,
+            },
+        )
 
 
-def _run_one(work: _Work, chapter: Chapter, given: dict[str, Any]) -> Result:
-    """Run a chapter and let it count, or say why not."""
-    began = time.perf_counter()
-    target = work.out / f"{chapter.name}.ipynb"
-    failed = work.out / f"{chapter.name}.failed.ipynb"
-    partial = work.out / f".{chapter.name}.{os.getpid()}.running.ipynb"
+def _settle(out: Path, chapter: Chapter, given: dict[str, Any], found: dict[str, Any]) -> Result:
+    """Let a chapter that ran count, or say why not."""
+    target = out / f"{chapter.name}.ipynb"
+    failed = out / f"{chapter.name}.failed.ipynb"
+    partial = out / f".{chapter.name}.{os.getpid()}{execute.RUNNING}"
+    wrong = found["wrong"]
 
     def result(status: str, message: str = "") -> Result:
-        return Result(chapter.name, status, time.perf_counter() - began, message)
+        return Result(chapter.name, status, found["seconds"] or 0.0, message)
 
     try:
-        mark = fingerprint(chapter, given)
-        order = json.dumps([str(chapter.path), str(partial), given, str(work.root), work.timeout])
-        with tempfile.TemporaryFile() as said:
-            process = work.start(order, partial, said)
-            if process is None:
-                return result("interrupted")
-            # its input stays open: the end of it would say that this process is gone
-            process.wait()
-            process.stdin.close()
-            with work.lock:
-                work.running.discard(process)
-            said.seek(0)
-            words = said.read().decode("utf-8", "replace").splitlines()
-        if process.returncode == 0:
-            wrong = flaw(partial, chapter, given)
-            if not wrong and fingerprint(chapter, given) != mark:
-                wrong = "its inputs changed while it ran; run it again"
-        else:
-            sweep(partial)
-            told = [line for line in words if line.startswith(SAYS)]
-            wrong = (
-                told[-1].removeprefix(SAYS)
-                if told
-                else (
-                    f"its process ended by itself (status {process.returncode}); most often the "
-                    "memory was too little (fewer processes with --jobs)"
-                )
-            )
-        if not wrong:
-            about = {
-                "fingerprint": mark,
-                "parameters": given,
-                "seconds": round(time.perf_counter() - began, 1),
-            }
-            keep(partial, target, about)
-            failed.unlink(missing_ok=True)
-            return result("done")
-        if work.stopped or wrong.endswith(": interrupted"):
-            partial.unlink(missing_ok=True)
+        if not wrong and fingerprint(chapter, given) != found["mark"]:
+            wrong = "its inputs changed while it ran; run it again"
+        if wrong.endswith(": interrupted"):
             return result("interrupted", f"chapter {chapter.name}, {wrong}")
-        kept = _inspectable(partial, failed)
-        return result("failed", f"chapter {chapter.name}, {wrong}{kept}")
+        if wrong:
+            kept = ""
+            if found["notebook"]:
+                with contextlib.suppress(OSError):
+                    write(failed, found["notebook"])
+                    kept = f" (see {failed})"
+            return result("failed", f"chapter {chapter.name}, {' '.join(wrong.split())}{kept}")
+        write(partial, found["notebook"])
+        about = {
+            "fingerprint": found["mark"],
+            "parameters": given,
+            "seconds": round(found["seconds"], 1),
+        }
+        keep(partial, target, about)
+        failed.unlink(missing_ok=True)
+        return result("done")
     except ChapterError as error:
         return result("failed", str(error))
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        reason = f"{error.strerror or error} ({error.filename or work.out})"
+        reason = f"{error.strerror or error} ({error.filename or out})"
         return result("failed", f"chapter {chapter.name}: {reason}")

@@ -133,8 +133,8 @@ def _frame(
     """Return one frame as SVG, its sentence, and the limits of its axes."""
     import matplotlib.pyplot as plt
 
-    # the same picture gives the same text; no date, no random names
-    with plt.rc_context({"svg.hashsalt": "mflib"}):
+    # the same picture gives the same text: no date, no random names; letters stay letters
+    with plt.rc_context({"svg.hashsalt": "mflib", "svg.fonttype": "none"}):
         fig, ax = plt.subplots(figsize=size)
         try:
             says = draw(ax, value)

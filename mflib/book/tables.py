@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..claims import card, trials
-from . import badges, reruns
+from . import badges, referee
 
 __all__ = ["address", "again", "apart", "claims", "trial", "verdicts"]
 
@@ -69,7 +69,7 @@ def verdicts(
 
 
 def again(found: dict[str, Any], name: Callable[[str], str] = str) -> str:
-    """Return how the verdicts of several runs compare, from :func:`mflib.book.reruns.collect`."""
+    """Return how the verdicts of several runs compare, from :func:`mflib.book.referee.collect`."""
     papers: dict[str, list[dict[str, Any]]] = {}
     for claim in found["claims"]:
         papers.setdefault(claim["paper"], []).append(claim)
@@ -78,21 +78,21 @@ def again(found: dict[str, Any], name: Callable[[str], str] = str) -> str:
         verdicts = sum(v is not None for claim in claims for v in claim["verdicts"])
         body += (
             f"<tr><td>{html.escape(name(paper))}</td><td>{len(claims)}</td><td>{verdicts}</td>"
-            f"<td>{sum(map(reruns.differing, claims))}</td>"
+            f"<td>{sum(map(referee.differing, claims))}</td>"
             f"<td>{sum(bool(claim['stuck']) for claim in claims)}</td></tr>"
         )
         told += [
             f"<li>{html.escape(claim['id'])}"
             + (" (an open question)" if claim["expected"] is None else "")
-            + f": {html.escape(reruns.counted(claim))}"
-            + "".join(f"; changed: {card.mathematics(name)}" for name in reruns.changed(claim))
+            + f": {html.escape(referee.counted(claim))}"
+            + "".join(f"; changed: {card.mathematics(name)}" for name in referee.changed(claim))
             + "".join(f"; did not flip: {card.mathematics(name)}" for name in claim["stuck"])
             + "</li>"
             for claim in claims
             if claim["expected"] is None
-            or reruns.differing(claim)
+            or referee.differing(claim)
             or claim["stuck"]
-            or reruns.changed(claim)
+            or referee.changed(claim)
         ]
     runs = "; ".join(
         (", ".join(f"{k} {v}" for k, v in run["parameters"].items()) or "as committed")
@@ -100,13 +100,38 @@ def again(found: dict[str, Any], name: Callable[[str], str] = str) -> str:
         for run in found["runs"]
     )
     versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+    where = f"; {found['device']}; {found['date']}" if "device" in found else ""
     return (
         '<div class="mf-verdicts tex2jax_process"><table><thead><tr><th>paper</th><th>claims</th>'
         "<th>verdicts</th><th>that differ</th><th>claims with a control that did not flip</th>"
         f"</tr></thead><tbody>{body}</tbody></table>"
-        f"<ul>{''.join(told)}</ul><p>{html.escape(reruns.summary(found))}.</p>"
+        f"<ul>{''.join(told)}</ul><p>{html.escape(referee.summary(found))}.</p>"
+        f"{_stability(found)}"
         f'<p class="mf-where">Runs: {html.escape(runs)}. Commit '
-        f"{html.escape(str(found['commit'])[:12])}; {html.escape(versions)}.</p></div>"
+        f"{html.escape(str(found['commit'])[:12])}; {html.escape(versions + where)}.</p></div>"
+    )
+
+
+def _stability(found: dict[str, Any]) -> str:
+    """Return every check of every claim with its verdicts and the range measured, folded."""
+    rows = ""
+    for claim in found["claims"]:
+        for one in claim["checks"]:
+            if "verdicts" not in one:
+                continue
+            span = one["range"]
+            shown = " to ".join(dict.fromkeys(f"{end:.4g}" for end in span)) if span else "–"
+            rows += (
+                f"<tr><td>{html.escape(claim['id'])}</td><td>{card.mathematics(one['name'])}</td>"
+                f"<td>{html.escape(referee.counted(claim | {'verdicts': one['verdicts']}))}</td>"
+                f"<td>{html.escape(shown)}</td></tr>"
+            )
+    if not rows:
+        return ""
+    return (
+        "<details><summary>Every check, its verdicts and the range that was measured</summary>"
+        "<table><thead><tr><th>claim</th><th>check</th><th>verdicts</th><th>measured</th></tr>"
+        f"</thead><tbody>{rows}</tbody></table></details>"
     )
 
 

@@ -220,8 +220,11 @@ def _notebook(name: str, rows: Sequence[register.Entry]) -> str:
     cells = [
         _prose(
             f"# {name.replace('_', ' ').capitalize()}\n\n"
-            "*Yours: the phenomenon in three sentences, for a reader who meets the subject; what "
-            "one\nneeds to know first; one sentence to remember.*"
+            "*Yours: the phenomenon in three sentences, for a reader who meets the subject; then a "
+            "picture.*\n\n"
+            ":::{admonition} At a glance\n:class: tip glance\n"
+            "**Needed first:** *yours: what one must know, with links.*\n\n"
+            "**To remember:** *yours: one sentence.*\n:::"
         ),
         _code(
             "seed: int = 0  # every random number of the chapter follows from it\n"
@@ -238,7 +241,7 @@ def _notebook(name: str, rows: Sequence[register.Entry]) -> str:
             "## What this teaches, and what it does not\n\n"
             "*Yours: what breaks the statements, and what they do not say.*\n\n"
             "## Exercises\n\n"
-            "1. *(easy, ten minutes) Yours: change one parameter and predict what happens.*\n\n"
+            "1. *(easy, 10 minutes)* *Yours: change one parameter and predict what happens.*\n\n"
             ":::{dropdown} Solution\n*Yours.*\n:::"
         )
     )

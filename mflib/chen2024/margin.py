@@ -17,10 +17,16 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from ..arguments import require_alike, require_positive_int, require_symmetric, require_tensor
+from ..arguments import (
+    require_alike,
+    require_number,
+    require_positive_int,
+    require_symmetric,
+    require_tensor,
+)
 from ..rademacher import random_signs
 
-__all__ = ["MarginClassifier", "MarginTrial", "least_norm_margin", "margin_trial"]
+__all__ = ["MarginClassifier", "MarginTrial", "ball_fit", "least_norm_margin", "margin_trial"]
 
 
 class MarginClassifier(NamedTuple):
@@ -101,6 +107,63 @@ def least_norm_margin(kernel: Tensor, y: Tensor, iterations: int = 2000) -> Marg
         raise ValueError("iterations: no margin was reached, the labels do not separate; raise it")
     a = found.x / margin
     return MarginClassifier(y * torch.as_tensor(a), float(a @ q @ a), -float(found.fun))
+
+
+def ball_fit(kernel: Tensor, y: Tensor, size: float) -> Tensor:
+    r"""Return the coefficients of the best fit of given norm at most.
+
+    .. math::
+
+        \min\Big\{\sum_i(f(x_i)-y_i)^2 : f = K(\cdot, x)\,c,\ c^\top K c \le \rho^2\Big\},
+        \qquad c = (K+\lambda)^{-1}y,
+
+    with the least :math:`\lambda\ge0` for which the norm is allowed, by bisection.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        K, shape (n, n), regular.
+    y : Tensor
+        Targets, shape (n,).
+    size : float
+        :math:`\rho^2`, positive.
+
+    Returns
+    -------
+    Tensor
+        c, shape (n,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is malformed or the kernel singular.
+
+    Examples
+    --------
+    >>> ball_fit(torch.eye(2).double(), torch.tensor([3.0, 4.0]).double(), 1.0)
+    tensor([0.6000, 0.8000], dtype=torch.float64)
+    """
+    if require_symmetric("kernel", kernel).ndim != 2:
+        raise ValueError(f"kernel: expected one matrix, got shape {tuple(kernel.shape)}")
+    if require_tensor("y", y, 1, last=len(kernel)).ndim != 1:
+        raise ValueError(f"y: expected one vector, got shape {tuple(y.shape)}")
+    require_alike(kernel=kernel, y=y)
+    require_number("size", size, above=0)
+    values, vectors = torch.linalg.eigh(kernel)
+    if not values[0] > 1e-14 * values[-1]:
+        raise ValueError("kernel: is singular to rounding; drop repeated or close inputs")
+    inner = vectors.mT @ y
+
+    def norm(ridge: float) -> float:
+        return float((values * (inner / (values + ridge)) ** 2).sum())
+
+    low, high = -20.0, 20.0
+    if norm(0.0) <= size:
+        return vectors @ (inner / values)
+    for _ in range(100):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if norm(10.0**middle) > size else (low, middle)
+    return vectors @ (inner / (values + 10.0**high))
 
 
 class MarginTrial(NamedTuple):

@@ -15,6 +15,7 @@ hand; they are rebuilt here from its prose.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +27,7 @@ from ..arguments import (
     require_alike,
     require_batch,
     require_broadcast,
+    require_choice,
     require_generator,
     require_instance,
     require_number,
@@ -35,7 +37,16 @@ from ..arguments import (
 from ..blocks import NeuronBlock
 from ..gram import gram_encoder, gram_predictor
 from ..measures import LayeredMeasure
-from ..ode import Adjoint, Pass, Trajectory, adjoint, flow, squared_loss
+from ..ode import (
+    Adjoint,
+    Pass,
+    Trajectory,
+    flow,
+    network,
+    require_finite_states,
+    squared_loss,
+)
+from ..sweep import Kernel, Layers, Network
 from .ornstein_uhlenbeck import NeuronSum
 
 __all__ = ["ScaledResNet", "initial_particles"]
@@ -211,9 +222,8 @@ class ScaledResNet:
                 none[..., 0],
                 "euler",
             )
-        layers, m = require_tensor("theta", theta, 3, last=self.encoder.k).shape[-3:-1]
-        weights = self.scales(2)[0] * torch.full((layers, m), 1.0 / m, dtype=theta.dtype)
-        return flow(self.encoder, LayeredMeasure(theta, weights), x, layers)
+        layers = require_tensor("theta", theta, 3, last=self.encoder.k).shape[-3]
+        return flow(self.encoder, self._law(theta), x, layers)
 
     def head(self, omega: Tensor, z: Tensor) -> Tensor:
         r"""Return :math:`\beta \int h(z, \omega)\, d\tau(\omega)`, shape (..., n).
@@ -282,14 +292,93 @@ class ScaledResNet:
             If an argument is malformed.
         """
         batch = self._batches(theta, omega, x, y=y)
-        trajectory = self.features(theta, x.expand(*batch, *x.shape[-2:]))
-        z = trajectory.X[..., -1, :, :]
-        residual = self.head(omega, z) - y
-        uniform = torch.full_like(omega[..., 0], 1.0 / omega.shape[-2])
-        p1 = self.predictor.vjp(z, omega, uniform, torch.ones_like(z[..., :1]))
         if theta is None:
-            return Pass(trajectory, Adjoint(p1.unsqueeze(-3), trajectory.stages), residual)
-        return Pass(trajectory, adjoint(self.encoder, trajectory, p1), residual)
+            z = x.expand(*batch, *x.shape[-2:])
+            uniform = torch.full_like(omega[..., 0], 1.0 / omega.shape[-2])
+            p1 = self.predictor.vjp(z, omega, uniform, torch.ones_like(z[..., :1]))
+            trajectory = self.features(None, z)
+            costates = Adjoint(p1.unsqueeze(-3), trajectory.stages)
+            return Pass(trajectory, costates, self.head(omega, z) - y)
+        layers = network(self.encoder, self._law(theta), theta.shape[-3])
+
+        def ends(Z: Tensor, y: Tensor, beta: Tensor, head: Kernel) -> tuple[Tensor, Tensor]:
+            f = beta * head.field(0, Z, torch.zeros_like(Z[..., :2, :]), 1.0)[..., :1, :]
+            p1 = head.pull(0, Z, torch.ones_like(f), torch.zeros_like(Z[..., : self.dim, :]), 1.0)
+            return p1, f - y
+
+        residual, X, stages, p, costates = self._round_trip(
+            batch, layers, omega, x, y, ends, keep=True
+        )
+        trajectory = Trajectory(X, stages, layers.theta, layers.weights, layers.method)
+        return Pass(trajectory, Adjoint(p, costates), residual)
+
+    def slopes(
+        self, theta: Tensor, omega: Tensor, x: Tensor, y: Tensor, laplacian: bool = False
+    ) -> tuple[Tensor, ...]:
+        r"""Return the gradients of the functional derivatives at the network's own particles.
+
+        One pass, without the states being kept: :math:`\nabla_\theta\,
+        \delta\hat L/\delta\nu` and :math:`\nabla_\omega\, \delta\hat L/\delta\tau`, and then
+        their Laplacians if wanted.
+
+        Parameters
+        ----------
+        theta, omega : Tensor
+            Shapes (..., L, M, 2d+1) and (..., K, d+2).
+        x, y : Tensor
+            Shapes (..., n, d) and (..., n).
+        laplacian : bool
+            Whether the Laplacians are wanted too.
+
+        Returns
+        -------
+        tuple of Tensor
+            Shapes of theta and omega; then (..., L, M) and (..., K).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is malformed.
+        """
+        require_tensor("theta", theta, 3, last=self.encoder.k)
+        require_choice("laplacian", laplacian, (False, True))
+        batch, n = self._batches(theta, omega, x, y=y), x.shape[-2]
+        layers = network(self.encoder, self._law(theta), theta.shape[-3])
+
+        def ends(Z: Tensor, y: Tensor, beta: Tensor, head: Kernel) -> tuple[Tensor, Tensor]:
+            f = beta * head.field(0, Z, torch.zeros_like(Z[..., :2, :]), 1.0)[..., :1, :]
+            mass = (f - y) * beta / n
+            return head.pull(0, Z, mass, torch.zeros_like(Z[..., : self.dim, :]), 1.0), f - y
+
+        _, *sums = self._round_trip(batch, layers, omega, x, y, ends, laplacian=laplacian)
+        (encoder, _, *bend), (predictor, _, *bent) = sums[: len(sums) // 2], sums[len(sums) // 2 :]
+        found = [self.scales(3)[0] * encoder, predictor.squeeze(-3)]
+        if laplacian:
+            found += [self.scales(2)[0] * bend[0], bent[0].squeeze(-2)]
+        return tuple(found)
+
+    def _law(self, theta: Tensor) -> LayeredMeasure:
+        layers, m = theta.shape[-3:-1]
+        weights = torch.full((layers, m), 1.0 / m, dtype=theta.dtype)
+        return LayeredMeasure(theta, self.scales(2)[0] * weights)
+
+    def _round_trip(
+        self,
+        batch: torch.Size,
+        layers: Network,
+        omega: Tensor,
+        x: Tensor,
+        y: Tensor,
+        ends: Callable[..., tuple[Tensor, Tensor]],
+        **wanted: bool,
+    ) -> list[Tensor]:
+        uniform = torch.full_like(omega[..., 0], 1.0 / omega.shape[-2])
+        head = Layers(self.predictor, omega.unsqueeze(-3), uniform.unsqueeze(-2))
+        beta = torch.as_tensor(self.beta, dtype=x.dtype).unsqueeze(-1)
+        x = x.expand(*batch, *x.shape[-2:])
+        found = layers.round_trip(x, [y, beta], ends, [head], **wanted)
+        require_finite_states(found[0])
+        return found
 
     def first_variation(self, passed: Pass) -> tuple[NeuronSum, NeuronSum]:
         r"""Return the functional derivatives of the loss by both laws, as sums of neurons.
@@ -368,10 +457,34 @@ class ScaledResNet:
         tuple of Tensor
             Shapes of theta and omega; None for a frozen encoder.
         """
+        moves = self.field_slopes(theta, omega, passed)
+        return tuple(None if v is None else -v for v in moves)
+
+    def field_slopes(
+        self, theta: Tensor | None, omega: Tensor, passed: Pass, laplacian: bool = False
+    ) -> tuple[Tensor | None, ...]:
+        r"""Return what :meth:`slopes` does, in the field of a pass instead of one's own.
+
+        Parameters
+        ----------
+        theta, omega : Tensor
+            Any particles, shapes (..., L, M, 2d+1) and (..., K, d+2).
+        passed : Pass
+            From :meth:`backward`.
+        laplacian : bool
+            Whether the Laplacians are wanted too.
+
+        Returns
+        -------
+        tuple of Tensor
+            As there; None for a frozen encoder.
+        """
         self._particles(theta, omega, passed)
+        require_choice("laplacian", laplacian, (False, True))
         encoder, predictor = self.first_variation(passed)
-        dtheta = None if theta is None else -encoder.gradient(theta)
-        return dtheta, -predictor.gradient(omega)
+        last = predictor.slopes(omega, laplacian)
+        first = [None] * len(last) if theta is None else encoder.slopes(theta, laplacian)
+        return tuple(v for pair in zip(first, last, strict=True) for v in pair)
 
     def gram(self, theta: Tensor | None, omega: Tensor, passed: Pass) -> Tensor:
         r"""Return :math:`\alpha^2 G_1 + G_2` of the energy identity, shape (..., n, n).

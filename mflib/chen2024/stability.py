@@ -39,11 +39,11 @@ __all__ = [
 KAPPA = 4.0 / (3.0 * math.sqrt(3.0))
 
 
-def _distance(w: Tensor | float) -> Tensor:
+def _distance(name: str, w: Tensor | float) -> Tensor:
     if not isinstance(w, Tensor):
-        return torch.tensor(require_number("w", w, least=0), dtype=torch.float64)
-    if not (require_tensor("w", w, 0) >= 0).all():
-        raise ValueError(f"w: expected finite distances W >= 0, got {w}")
+        return torch.tensor(require_number(name, w, least=0), dtype=torch.float64)
+    if not (require_tensor(name, w, 0) >= 0).all():
+        raise ValueError(f"{name}: expected finite distances W >= 0, got {w}")
     return w.double()
 
 
@@ -76,13 +76,15 @@ def gram_modulus(omega: Tensor, w: Tensor | float) -> Tensor:
     TypeError, ValueError
         If the particles are malformed or a distance is negative.
     """
-    a, w = require_tensor("omega", omega, 2)[..., 0], _distance(w)
+    a, w = require_tensor("omega", omega, 2)[..., 0], _distance("w", w)
     second, fourth = a.square().mean(-1).sqrt(), a.pow(4).mean(-1).sqrt()
     root = math.sqrt(2.0)
     return 2 * root + 2 * (2 * second + w) + 4 * root * KAPPA * fourth
 
 
-def gram_root_modulus(omega: Tensor, x: Tensor, w: Tensor | float) -> Tensor:
+def gram_root_modulus(
+    omega: Tensor, x: Tensor, w: Tensor | float, moved: Tensor | float = 0.0
+) -> Tensor:
     r"""Return how much :math:`\sqrt{v^\top G_2 v}`, v of norm 1, can change within distance W.
 
     .. math::
@@ -104,6 +106,9 @@ def gram_root_modulus(omega: Tensor, x: Tensor, w: Tensor | float) -> Tensor:
         The points at which the predictor reads, shape (..., n, d).
     w : Tensor or float
         The distance W, broadcast against (...).
+    moved : Tensor or float
+        How far the points may be from `x` together, :math:`(\sum_i|\delta x_i|^2)^{1/2}`: S
+        and R grow by as much. Shape (...).
 
     Returns
     -------
@@ -124,17 +129,18 @@ def gram_root_modulus(omega: Tensor, x: Tensor, w: Tensor | float) -> Tensor:
     tensor(0.5000, dtype=torch.float64)
     """
     d = require_tensor("x", x, 2).shape[-1]
-    a, w = require_tensor("omega", omega, 2, last=d + 2)[..., 0], _distance(w)
+    a, w = require_tensor("omega", omega, 2, last=d + 2)[..., 0], _distance("w", w)
     require_alike(omega=omega, x=x)
-    require_broadcast(omega=omega.shape[:-2], x=x.shape[:-2], w=w.shape)
+    moved = _distance("moved", moved)
+    require_broadcast(omega=omega.shape[:-2], x=x.shape[:-2], w=w.shape, moved=moved.shape)
     rows = torch.cat([x, torch.ones_like(x[..., :1])], -1)
-    reach = rows.square().sum(-1).amax(-1)
+    reach = rows.norm(dim=-1).amax(-1) + moved
     # the worst y is 1 on the largest weights, up to its mean
     squares = a.square().sort(-1, descending=True).values
-    mass = (KAPPA**2 * reach * w**2).unsqueeze(-1) * squares.shape[-1]
+    mass = (KAPPA * reach * w).square().unsqueeze(-1) * squares.shape[-1]
     share = (mass - torch.arange(squares.shape[-1], dtype=mass.dtype)).clamp(0, 1)
     psi = (share * squares).mean(-1)
-    return torch.linalg.matrix_norm(rows, 2) * (w + psi.sqrt())
+    return (torch.linalg.matrix_norm(rows, 2) + moved) * (w + psi.sqrt())
 
 
 def state_sensitivity(net: ScaledResNet, theta: Tensor, trajectory: Trajectory) -> Tensor:
@@ -229,7 +235,7 @@ def gronwall_bounds(
     require_tensor("omega", omega, 2, last=net.predictor.k)
     require_tensor("x", x, 2, last=net.dim)
     require_alike(x=x, theta=theta, omega=omega)
-    w, alpha = _distance(w), net.scales(1)[0]
+    w, alpha = _distance("w", w), net.scales(1)[0]
     require_broadcast(x=x.shape[:-2], theta=theta.shape[:-3], omega=omega.shape[:-2], w=w.shape)
     w = w.unsqueeze(-1)
     u, v, _ = net.encoder.split(theta)

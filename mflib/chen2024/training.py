@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,6 @@ from ..kl import kl_from_ratio
 from ..ode import Pass
 from ..stepping import State, runge_kutta_step
 from .network import ScaledResNet
-from .ornstein_uhlenbeck import NeuronSum
 
 __all__ = ["Particles", "Run", "TrainingFlow"]
 
@@ -200,20 +200,20 @@ class TrainingFlow:
             :math:`\mathcal L\Phi`.
         """
         require_instance("particles", particles, Particles)
-        passed = self.backward(particles) if passed is None else passed
-        theta, omega = particles.theta, particles.omega
-        moves = self.net.velocity(theta, omega, passed)
-        if particles.omega_ratio is None:
-            return Particles(*moves)
-        sums = self.net.first_variation(passed)
-        rates = map(self._rate, sums, (theta, omega), moves)
-        return Particles(*moves, *rates)
+        theta, omega, rates = particles.theta, particles.omega, particles.omega_ratio is not None
+        if passed is None and theta is not None:
+            found = self.net.slopes(theta, omega, self.x, self.y, laplacian=rates)
+        else:
+            passed = self.backward(particles) if passed is None else passed
+            found = self.net.field_slopes(theta, omega, passed, laplacian=rates)
+        moves = [None if v is None else -v for v in found[:2]]
+        # the velocity is minus the gradient
+        return Particles(*moves, *map(self._rate, found[2:], (theta, omega), moves))
 
-    def _rate(self, phi: NeuronSum, at: Tensor | None, velocity: Tensor | None) -> Tensor | None:
+    def _rate(self, bend: Tensor | None, at: Tensor | None, velocity: Tensor | None) -> Any:
         if at is None:
             return None
-        # the velocity is minus the gradient
-        return self.laplacian * phi.laplacian(at) + self.radial * (at * velocity).sum(-1)
+        return self.laplacian * bend + self.radial * (at * velocity).sum(-1)
 
     def step(self, particles: Particles, h: Tensor | float) -> Particles:
         r"""Advance by one classical Runge-Kutta step of length `h` in training time.

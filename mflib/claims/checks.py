@@ -284,7 +284,7 @@ class Control:
 
     @property
     def flipped(self) -> bool:
-        """Whether the verdict is the opposite of the check's, see :func:`flips`."""
+        """Whether the verdict is the opposite of the check's, see ``mflib.claims.checks.flips``."""
         found = self._outcome.verdict if self._outcome else NOT_RUN
         return flips(self.check.kind, self.check.verdict, found)
 

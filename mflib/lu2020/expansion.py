@@ -42,6 +42,9 @@ __all__ = [
     "tree_symmetry",
 ]
 
+#: Entries of the series of some samples, which then stay in the cache.
+_ENTRIES = 2**16
+
 #: A rooted tree: the tuple of its branches, sorted.
 Tree = tuple
 
@@ -123,25 +126,47 @@ def network_jet(block: MatrixBlock, rho: LayeredMeasure, x: Tensor, order: int) 
     if block.sigma.name not in ("tanh", "linear"):
         raise ValueError(f"block: no recurrence for {block.sigma.name}; use tanh or linear")
     batch = require_broadcast(x=x.shape[:-2], rho=rho.theta.shape[:-3])
-    zero = torch.zeros(*batch, *x.shape[-2:], dtype=x.dtype)
-    X = [x + zero] + [zero] * order
-    for layer in range(rho.layers):
-        theta, weights = rho.theta[..., layer, :, :], rho.weights[..., layer, :]
-        u = [block.preactivation(term, theta) for term in X]
-        if block.sigma.name == "linear":
-            y = u
-        else:
-            y = [torch.tanh(u[0])]
-            s = [1 - y[0] ** 2]
-            for k in range(1, order):
-                y.append(sum(j * u[j] * s[k - j] for j in range(1, k + 1)) / k)
-                s.append(-sum(y[j] * y[k - j] for j in range(k + 1)))
-        # the factor lambda of the step shifts the orders by one
-        X = [X[0]] + [
-            X[k] + torch.einsum("...ija,...j->...ia", y[k - 1], weights) / rho.layers
-            for k in range(1, order + 1)
-        ]
-    return torch.stack(X)
+    d, rows = block.d, max(1, _ENTRIES // (order * rho.theta.shape[-2] * block.d))
+    # the columns of W are the rows of all matrices, the particles last
+    w = rho.theta.unflatten(-1, (d, d)).movedim(-1, -3).transpose(-1, -2)
+    parts = []
+    for part in x.expand(*batch, *x.shape[-2:]).split(rows, -2):
+        X = torch.cat([part.unsqueeze(-3), part.new_zeros(*batch, order, *part.shape[-2:])], -3)
+        for layer in range(rho.layers):
+            y = X[..., :order, :, :].flatten(-3, -2) @ w[..., layer, :, :, :].flatten(-2)
+            y = y.unflatten(-2, (order, -1))
+            if block.sigma.name == "tanh":
+                _compose_tanh(y)
+            y = y.unflatten(-1, (d, -1)).flatten(-4, -2)
+            mean = (y @ rho.weights[..., layer, :, None]).unflatten(-2, (order, -1, d)).squeeze(-1)
+            # the factor lambda of the step shifts the orders by one
+            X[..., 1:, :, :] += mean / rho.layers
+        parts.append(X)
+    return torch.cat(parts, -2).movedim(-3, 0)
+
+
+def _compose_tanh(u: Tensor) -> None:
+    r"""Replace the orders :math:`u_k` of a series, (..., K, n, M), by those of tanh, in place.
+
+    .. math::
+
+        y_0 = \tanh u_0, \qquad k\, y_k = \sum_{j=1}^{k} j\, u_j\, (1 - y^2)_{k-j}.
+    """
+    u[..., 1:, :, :] *= torch.arange(1, u.shape[-3], dtype=u.dtype)[:, None, None]
+    terms = u.clone().unbind(-3)
+    y = u.unbind(-3)
+    y[0].tanh_()
+    s = [1.0 - y[0].square()]
+    for k in range(1, len(y)):
+        torch.mul(terms[1], s[k - 1], out=y[k])
+        for j in range(2, k + 1):
+            y[k].addcmul_(terms[j], s[k - j])
+        y[k].div_(k)
+        if k + 1 < len(y):
+            square = y[k] * y[0] * -2.0
+            for j in range(1, (k + 1) // 2):
+                square.addcmul_(y[j], y[k - j], value=-2.0)
+            s.append(square if k % 2 else square.addcmul_(y[k // 2], y[k // 2], value=-1.0))
 
 
 def tanh_derivatives(theta: float, value: float, order: int) -> list[float]:

@@ -38,7 +38,7 @@ def test_wrong_arguments_exit_2_with_one_line_before_a_kernel_starts(
     parameters = 'seed: int = 0  # the seed\npreset: str = "quick"  # quick | full: more'
     checkout("one", parameters=parameters)
     monkeypatch.chdir(checkout.root)
-    monkeypatch.setattr(runner, "_kernel", None)
+    monkeypatch.setattr(runner, "local", None)
     assert run(checkout, *argv) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
@@ -70,7 +70,7 @@ def test_outside_a_checkout_the_remedy_is_named(tmp_path, capsys):
 
 
 def test_help_explains_every_command(capsys):
-    for argv in ([], ["run"], ["ledger"], ["chapters"], ["reruns"]):
+    for argv in ([], ["run"], ["ledger"], ["chapters"], ["sweep"], ["referee"]):
         with pytest.raises(SystemExit) as stop:
             main([*argv, "--help"])
         assert stop.value.code == 0

@@ -55,6 +55,8 @@ def test_statements_are_called_by_their_source_and_followed_by_a_reason(cells):
 
 
 def test_exercises_say_their_level_and_have_solutions(cells):
+    if any("no-claims" in cell["tags"] for cell in cells):
+        pytest.skip("the primer has an exercise a section, solved in its place")
     text = prose(cells).split("## Exercises")[1]
     asked = re.findall(r"^(\d+)\. (.*)$", text.split("dropdown")[0], re.MULTILINE)
     assert asked
@@ -91,6 +93,7 @@ def test_facts_show_each_claim_with_its_badge_and_escape_what_a_record_says():
     assert "12 minutes" in words and "33 seconds" in words
     assert "X-&lt;b&gt;" in words and "#claim-x-%3Cb%3E" in words and "verified" in words
     assert "ran in" not in glance.facts(12, None, [])
+    assert "Claims" not in glance.facts(12, None, []) and "Claims" in words
 
 
 def test_numbered_boxes_become_admonitions_that_keep_title_label_and_place():

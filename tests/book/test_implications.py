@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 from mflib.book import implications, results_map
-from mflib.book.implications import Arrow, hypothesis, layers, ordered, paper_of, read
+from mflib.book.implications import Arrow, hypothesis, layers, ordered, part_of, read
 from mflib.claims import ClaimError, register
 
 ENTRIES = register.read(ROOT / "book" / "claims.csv")
@@ -29,8 +29,11 @@ def claims():
     }
 
 
-def of(paper):
-    return [a for a in read(TABLE, ENTRIES) if paper_of(a.result, ENTRIES) == paper]
+def of(part):
+    return [a for a in read(TABLE, ENTRIES) if part_of(a.result, ENTRIES) == part]
+
+
+PARTS = sorted({part_of(id, ENTRIES) for id in ENTRIES})
 
 
 @pytest.mark.parametrize(
@@ -67,8 +70,8 @@ def test_every_arrow_leads_to_a_higher_layer_and_every_node_stands_once():
     assert all(height[a.result] > height[a.on] for a in arrows)
     assert all(height[node] == 0 for node in height if hypothesis(node) and not any(
         a.result == node for a in arrows))  # fmt: skip
-    for paper in {row.paper for row in ENTRIES.values()}:
-        mine = of(paper)
+    for part in PARTS:
+        mine = of(part)
         columns = ordered(mine)
         nodes = [node for column in columns for node in column]
         assert sorted(nodes) == sorted(layers(mine)) and len(set(nodes)) == len(nodes)
@@ -80,10 +83,21 @@ def test_the_order_takes_crossings_away():
     assert [node[1] for node in lower] == [str(4 - int(node[1])) for node in upper]
 
 
-@pytest.mark.parametrize("paper", sorted({row.paper for row in ENTRIES.values()}))
-def test_the_picture_and_the_list_say_the_same(paper):
-    mine, every = of(paper), claims()
-    here = {id: c for id, c in every.items() if c["paper"] == paper}
+def test_what_goes_beyond_the_papers_is_one_part_and_leans_on_them(tmp_path):
+    assert PARTS == ["beyond", "chen2024", "fang2021", "lu2020", "teacher_student"]
+    leaned = {part_of(arrow.on, ENTRIES) for arrow in of("beyond")}
+    assert {"beyond", "chen2024", "lu2020"} <= leaned
+    path = tmp_path / "implications.csv"
+    path.write_text(GOOD + "LU-T2,extends,X-SHAPE\n", "utf-8")
+    with pytest.raises(ClaimError, match="joins two papers"):
+        read(path, ENTRIES)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_picture_and_the_list_say_the_same(part):
+    mine, every = of(part), claims()
+    ends = {arrow.on for arrow in mine}
+    here = {id: c for id, c in every.items() if id in ends or part_of(id, ENTRIES) == part}
     link = lambda claim: f"page.html#claim-{claim['id'].lower()}"  # noqa: E731
     picture = results_map.drawing(mine, here, link, "A map")
     words = results_map.listing(mine, here, link)

@@ -1,133 +1,21 @@
 """The rendered site in a headless browser: mathematics, links, search, no other host."""
 
-import functools
-import http.server
-import itertools
 import json
-import shutil
-import subprocess
-import threading
+import re
 import time
+import urllib.parse
 import urllib.request
 
 import pytest
+from browser import PAGES, SITE, needs
 from conftest import ROOT
 
 from mflib.claims import register
 
-SITE = ROOT / "_build" / "html"
-BROWSER = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update --remote-debugging-port=0 "
-    "--remote-allow-origins=*"
-).split()
-PAGES = sorted(
-    str(p.relative_to(SITE))
-    for folder in ("book", "notebooks")
-    for p in (SITE / folder).glob("*.html")
-)
-
-pytestmark = [
-    pytest.mark.site,
-    pytest.mark.skipif(not BROWSER, reason="no chromium on this machine: install it to run this"),
-    pytest.mark.skipif(not PAGES, reason="the site is not built: run make book first"),
-]
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *words):
-        pass
-
-
-@pytest.fixture(scope="module")
-def address():
-    handler = functools.partial(Quiet, directory=str(SITE))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-
-
-class Tab:
-    """One tab, driven through the DevTools protocol; it remembers what it saw."""
-
-    def __init__(self, socket):
-        self.socket, self.count = socket, itertools.count(1)
-        self.requests, self.errors, self.failed, self.loaded = [], [], [], False
-        for domain in ("Page", "Network", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method, **parameters):
-        number = next(self.count)
-        self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
-        while True:
-            message = json.loads(self.socket.recv())
-            if message.get("id") == number:
-                return message.get("result", {})
-            self.note(message)
-
-    def note(self, message):
-        method, data = message.get("method"), message.get("params", {})
-        if method == "Network.requestWillBeSent":
-            self.requests.append(data["request"]["url"])
-        elif method == "Network.responseReceived" and data["response"]["status"] >= 400:
-            self.failed.append(data["response"]["url"])
-        elif method == "Runtime.exceptionThrown":
-            self.errors.append(data["exceptionDetails"].get("text", ""))
-        elif method == "Log.entryAdded" and data["entry"]["level"] == "error":
-            self.errors.append(data["entry"]["text"] + " " + data["entry"].get("url", ""))
-        elif method == "Page.loadEventFired":
-            self.loaded = True
-
-    def visit(self, url):
-        self.loaded = False
-        self.call("Page.navigate", url=url)
-        end = time.time() + 30
-        while not self.loaded and time.time() < end:
-            self.run("1")
-        # typesetting is asynchronous: wait until it is over
-        self.run("window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => 1) : 1")
-
-    def run(self, script):
-        answer = self.call(
-            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
-        )
-        return answer.get("result", {}).get("value")
-
-    def width(self, pixels):
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=pixels,
-            height=844,
-            deviceScaleFactor=1,
-            mobile=pixels < 500,
-        )
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    websocket = pytest.importorskip("websocket")
-    profile = tmp_path_factory.mktemp("profile")
-    process = subprocess.Popen(
-        [BROWSER, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    port = profile / "DevToolsActivePort"
-    end = time.time() + 30
-    while not (port.exists() and port.read_text().strip()) and time.time() < end:
-        time.sleep(0.1)
-    number = port.read_text().split()[0]
-    targets = json.load(urllib.request.urlopen(f"http://127.0.0.1:{number}/json"))
-    page = next(t for t in targets if t["type"] == "page")
-    socket = websocket.create_connection(page["webSocketDebuggerUrl"], timeout=60)
-    yield Tab(socket)
-    socket.close()
-    process.kill()
-    process.wait()
+pytestmark = needs
+ROWS = "[...document.querySelectorAll('.mf-ledger > table > tbody > tr:not(.mf-group)')]"
+LISTED = f"{ROWS}.filter(row => !row.hidden)"
+CLAIM = ".mf-ledger > table > tbody > tr > td:nth-child(2) a"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -143,24 +31,17 @@ def test_a_page_is_typeset_complete_and_fetches_nothing_from_elsewhere(tab, addr
         assert tab.run("document.querySelectorAll('mjx-container').length") >= raw
     assert tab.run("document.querySelectorAll('mjx-merror, [data-mml-node=merror]').length") == 0
     # a macro that nothing defines is set in red
-    red = "[...document.querySelectorAll('[data-mml-node=mtext][fill=red]')].map(e => e.outerHTML)"
+    red = "[...document.querySelectorAll('mjx-mtext[style*=red]')].map(e => e.outerHTML)"
     assert tab.run(red) == []
     marks = r"/\\\(|\\\[|\$\$|```|:::|\{(prf|cite|ref|eq|doc)\b/"
     words = "[...document.querySelectorAll('article p, article td, article li')]"
     assert tab.run(f"{marks}.test({words}.map(e => e.innerText).join(' '))") is False
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_fits_a_phone(tab, address, page):
-    tab.width(390)
-    tab.visit(f"{address}/{page}")
-    assert tab.run("document.scrollingElement.scrollWidth") <= 392
-
-
 def test_every_claim_of_the_ledger_leads_to_its_place(tab, address):
     tab.width(1280)
     tab.visit(f"{address}/book/ledger.html")
-    links = tab.run("[...document.querySelectorAll('.mf-ledger a')].map(a => a.href)")
+    links = tab.run(f"[...document.querySelectorAll('{CLAIM}')].map(a => a.href)")
     assert len(links) >= 7
     for page in {link.split("#")[0] for link in links}:
         text = urllib.request.urlopen(page).read().decode()
@@ -170,45 +51,142 @@ def test_every_claim_of_the_ledger_leads_to_its_place(tab, address):
                 assert f'id="{anchor}"' in text, link
 
 
-def test_the_ledger_filters_and_sorts(tab, address):
+def test_the_ledger_filters_by_words_and_says_how_many_are_left(tab, address):
     tab.visit(f"{address}/book/ledger.html")
-    rows = (
-        "[...document.querySelectorAll('.mf-ledger tbody tr:not(.mf-group)')]"
-        ".filter(r => !r.hidden)"
-    )
-    every = tab.run(f"{rows}.length")
-    tab.run(
-        "{const f = document.getElementById('mf-filter'); f.value = 'LU-T2r';"
-        "f.dispatchEvent(new Event('input'));}"
-    )
-    assert tab.run(f"{rows}.length") == 1 < every
-    tab.run(
-        "{const f = document.getElementById('mf-filter'); f.value = '';"
-        "f.dispatchEvent(new Event('input'));}"
-    )
+    every = tab.run(f"{LISTED}.length")
+    for words, left in (("LU-T2r", 1), ("", every)):
+        tab.run(
+            f"{{const f = document.getElementById('mf-filter'); f.value = '{words}';"
+            "f.dispatchEvent(new Event('input'));}"
+        )
+        assert tab.run(f"{LISTED}.length") == left
+        said = tab.run("document.getElementById('mf-count').textContent")
+        assert said == f"{left} of {every} claims shown"
+    assert tab.run("document.getElementById('mf-count').getAttribute('role')") == "status"
+
+
+def test_the_buttons_of_the_ledger_filter_and_the_address_keeps_them(tab, address):
+    tab.visit(f"{address}/book/ledger.html")
+    button = "document.querySelector('[data-filter={}][data-value={}]')"
+    for what, value in (("paper", "lu2020"), ("kind", "counterexample")):
+        tab.run(button.format(what, value) + ".click()")
+        assert tab.run(button.format(what, value) + ".getAttribute('aria-pressed')") == "true"
+    few = tab.run(f"{LISTED}.map(row => [row.dataset.paper, row.dataset.kind].join())")
+    assert few and set(few) == {"lu2020,counterexample"}
+    tab.visit(tab.run("location.href"))
+    assert tab.run(f"{LISTED}.length") == len(few)
+    tab.run("document.querySelector('.mf-reset').click()")
+    assert tab.run(f"{LISTED}.length") == tab.run(f"{ROWS}.length") > len(few)
+    assert "?" not in tab.run("location.href")
+
+
+def test_the_ledger_sorts_within_papers_by_its_heads(tab, address):
+    tab.visit(f"{address}/book/ledger.html")
     papers = (
-        "[...document.querySelectorAll('.mf-ledger tbody')].map(b => [...b.rows]"
+        "[...document.querySelectorAll('.mf-ledger > table > tbody')].map(b => [...b.rows]"
         ".slice(1).map(r => r.cells[1].textContent))"
     )
-    tab.run("document.querySelectorAll('.mf-ledger th')[1].click()")
+    head = "document.querySelectorAll('.mf-ledger > table > thead th')[1]"
+    tab.run(f"{head}.querySelector('button').click()")
     first = tab.run(papers)
-    tab.run("document.querySelectorAll('.mf-ledger th')[1].click()")
+    assert tab.run(f"{head}.getAttribute('aria-sort')") == "ascending"
+    tab.run(f"{head}.querySelector('button').click()")
     assert tab.run(papers) == [names[::-1] for names in first]
     assert all(sorted(names)[0] == min(names) for names in first)
+
+
+def test_a_row_of_the_ledger_unfolds_to_its_checks_and_the_page_is_short(tab, address):
+    for width, most in ((1280, 8500), (390, 12500)):
+        tab.width(width)
+        tab.visit(f"{address}/book/ledger.html")
+        assert tab.run("document.scrollingElement.scrollHeight") <= most
+    folds = f"{ROWS}.filter(row => row.cells[0].innerText.includes('verified'))"
+    assert tab.run(f"{folds}.every(row => !row.querySelector('details').open)")
+    assert tab.run(f"{folds}.every(row => row.querySelector('.mf-checks tbody tr'))")
+    tab.width(1280)
+
+
+def test_the_bars_of_the_landing_page_lead_to_the_rows_they_count(tab, address):
+    tab.visit(f"{address}/book/index.html")
+    bars = tab.run("[...document.querySelectorAll('.mf-bar')].map(a => [a.href, a.textContent])")
+    assert bars
+    for href, count in bars[:3] + bars[-2:]:
+        tab.visit(href)
+        assert tab.run(f"{LISTED}.length") == int(count)
+
+
+def test_the_landing_page_has_a_picture_three_doors_and_says_how_to_cite(tab, address):
+    tab.visit(f"{address}/book/index.html")
+    assert tab.run("document.querySelectorAll('article figure img').length") == 1
+    assert tab.run("document.querySelectorAll('.mf-door').length") == 3
+    assert "@misc{" in tab.run("document.querySelector('article').innerText")
+    foot = tab.run("document.querySelector('.mf-footer').innerText")
+    assert re.search(r"Commit [0-9a-f]{12}, \d{4}-\d\d-\d\d", foot)
+    page = next(p for p in PAGES if p.startswith("notebooks/"))
+    tab.visit(f"{address}/{page}")
+    assert re.search(r"seed \d", tab.run("document.querySelector('.mf-footer').innerText"))
+
+
+def test_the_map_shows_on_whom_a_result_rests_to_keys_and_to_readers_of_lists(tab, address):
+    tab.visit(f"{address}/book/map.html")
+    papers = {row.paper for row in register.read(ROOT / "book" / "claims.csv").values()}
+    assert tab.run("document.querySelectorAll('.mf-map svg').length") == len(papers)
+    boxes = tab.run("[...document.querySelectorAll('.mf-map a')].map(a => a.dataset.node)")
+    listed = tab.run("[...document.querySelectorAll('.mf-list > li > a:first-child')]"
+                     ".map(a => a.textContent)")  # fmt: skip
+    assert set(boxes) <= set(listed) and len(set(listed)) == len(listed)
+    tab.run("document.querySelector('.mf-map a[data-node=\"LU-T2\"]').focus()")
+    lit = "[...document.querySelectorAll('.mf-map .mf-node.mf-lit')].map(n => n.dataset.node)"
+    assert {"LU-T2", "LU-ADJ", "LU-T1a", "LU-PDE14"} <= set(tab.run(lit))
+    assert "LU-T1c" not in tab.run(lit)
+    tab.run("document.activeElement.blur()")
+    assert not tab.run("document.querySelector('.mf-map').classList.contains('mf-traced')")
+
+
+def test_a_link_to_an_erratum_unfolds_it(tab, address):
+    tab.visit(f"{address}/book/errata.html#erratum-lu-t3")
+    entry = "document.getElementById('erratum-lu-t3')"
+    assert tab.run(f"{entry}.open") is True
+    rows = tab.run("[...document.querySelectorAll('.mf-errata tbody a')].map(a => a.hash)")
+    entries = tab.run("[...document.querySelectorAll('.mf-erratum')].map(e => '#' + e.id)")
+    assert rows == entries and len(set(rows)) == len(rows) > 20
 
 
 def test_the_ledger_groups_by_paper_and_shows_what_is_planned(tab, address):
     tab.visit(f"{address}/book/ledger.html")
     heads = tab.run("[...document.querySelectorAll('.mf-group')].map(r => r.textContent)")
     assert all(" claims measured" in head and " of " in head for head in heads)
-    assert {head.split(":")[0].strip() for head in heads} == {
-        row.paper for row in register.read(ROOT / "book" / "claims.csv").values()
-    }
+    papers = {row.paper for row in register.read(ROOT / "book" / "claims.csv").values()}
+    assert len(heads) == len(papers)
+
+
+def test_every_link_within_the_site_leads_somewhere(tab, address):
+    ids, lost = {}, []
+
+    def known(page):
+        if page not in ids:
+            text = (SITE / page).read_text("utf-8") if (SITE / page).is_file() else ""
+            ids[page] = set(re.findall(r'\b(?:id|name)="([^"]+)"', text)) | {""}
+            ids[page] |= {"exists"} if text else set()
+        return ids[page]
+
+    for page in PAGES:
+        text = (SITE / page).read_text("utf-8")
+        for href in set(re.findall(r'<a\b[^>]*?href="([^"]+)"', text)):
+            found = urllib.parse.urlsplit(urllib.parse.urljoin(f"http://site/{page}", href))
+            if found.hostname != "site":
+                continue
+            path = urllib.parse.unquote(found.path).lstrip("/")
+            if not path.endswith(".html"):
+                lost += [(page, href)] if not (SITE / path).exists() else []
+            elif "exists" not in known(path) or found.fragment not in known(path):
+                lost.append((page, href))
+    assert lost == []
 
 
 def test_search_leads_from_every_claim_to_its_chapter_and_to_the_ledger(tab, address):
     tab.visit(f"{address}/book/ledger.html")
-    rows = "[...document.querySelectorAll('.mf-ledger tbody td:nth-child(2) a')]"
+    rows = f"[...document.querySelectorAll('{CLAIM}')]"
     claims = tab.run(f"{rows}.map(a => [a.textContent.trim(), a.href.split('#')[0]])")
     assert claims
     links = "[...document.querySelectorAll('#search-results li a')].map(a => a.href.split('?')[0])"
@@ -248,13 +226,15 @@ def test_mathematics_neither_links_nor_loads_nor_has_a_menu(tab, address):
     assert tab.requests == []
 
 
-def test_a_chapter_that_is_downloaded_says_what_it_needs(tab, address):
+def test_a_chapter_that_is_downloaded_says_what_it_needs_and_shows_what_it_found(tab, address):
     for page in PAGES:
         if page.startswith("notebooks/"):
             path = SITE / "_sources" / f"{page.removesuffix('.html')}.ipynb"
             cells = json.loads(path.read_text("utf-8"))["cells"]
             assert "import mflib" in "".join(cells[0]["source"]), page
-            assert not any(cell.get("outputs") for cell in cells), page
+            assert any(cell.get("outputs") for cell in cells), page
+            tags = [tag for cell in cells for tag in cell["metadata"].get("tags", ())]
+            assert "injected-parameters" not in tags and "parameters" in tags
 
 
 def sliders():

@@ -11,7 +11,7 @@ import yaml
 from conftest import CLAIM, ROOT, cell, notebook
 from executed_chapters import run_cells
 
-from mflib.book import badges, ledger_table, reruns, tables
+from mflib.book import badges, ledger_table, referee, tables
 from mflib.book.sphinx import portable
 
 BAD = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&"
@@ -57,7 +57,7 @@ def test_nothing_from_a_record_becomes_markup(record, kind):
         "claims": lambda: tables.claims([bad], lambda claim: address, lambda chapter: BAD),
         "again": lambda: tables.again(
             {
-                "claims": [reruns.over(bad, [bad, bad | {"verdict": "refuted"}])],
+                "claims": [referee.over(bad, [bad, bad | {"verdict": "refuted"}])],
                 "runs": [{"name": BAD, "parameters": {BAD: BAD}, "seconds": 3}],
                 "commit": BAD,
                 "versions": {BAD: BAD},
@@ -130,6 +130,11 @@ def test_a_chapter_that_is_opened_elsewhere_says_what_to_install():
     made = portable(text, "git+https://example.org/book")
     cells = json.loads(made)["cells"]
     assert len(cells) == 2 and portable(made, "again") == made
+    ran = json.loads(text) | {"metadata": {"papermill": {"input_path": "/home/me/one.ipynb"}}}
+    ran["cells"].append(ran["cells"][0] | {"metadata": {"tags": ["injected-parameters"]}})
+    ran["cells"][0]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "seen"}]
+    made = portable(json.dumps(ran), "here")
+    assert "seen" in made and "/home/me" not in made and "injected-parameters" not in made
     first = "".join(cells[0]["source"])
     code = f"import sys; sys.modules['mflib'] = None\n{first}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -7,7 +7,7 @@ from problems import generator, randn
 from scipy import optimize
 from sklearn.svm import SVC
 
-from mflib.chen2024.margin import least_norm_margin, margin_trial
+from mflib.chen2024.margin import ball_fit, least_norm_margin, margin_trial
 from mflib.chen2024.sphere_kernel import Spectrum
 from mflib.rademacher import random_signs
 
@@ -97,3 +97,29 @@ def test_impossible_arguments_are_named(call, name):
     y = torch.tensor([1.0, -1] * 4).double()
     with pytest.raises(ValueError, match=f"^{name}: "):
         call(torch.eye(8).double(), y)
+
+
+def test_the_best_fit_in_a_ball_has_its_norm_and_no_better_neighbour():
+    root = randn(5, 5, seed=11)
+    kernel, y = root @ root.mT + 0.3 * torch.eye(5).double(), randn(5, seed=12)
+    c = ball_fit(kernel, y, 0.4)
+    assert (c @ kernel @ c).item() == pytest.approx(0.4)
+
+    def loss(v):
+        return (kernel @ v - y).square().sum()
+
+    for seed in range(20):
+        other = c + 0.1 * randn(5, seed=seed)
+        other = other * min(1.0, float((0.4 / (other @ kernel @ other)).sqrt()))
+        assert loss(other) >= loss(c) - 1e-9
+    ridge = (y - kernel @ c) / c  # K c + lambda c = y
+    assert torch.allclose(ridge, ridge[0].expand(5)) and ridge[0] > 0
+
+
+def test_the_interpolant_is_the_best_fit_where_the_ball_holds_it():
+    root = randn(4, 4, seed=13)
+    kernel, y = root @ root.mT + 0.3 * torch.eye(4).double(), randn(4, seed=14)
+    solved = torch.linalg.solve(kernel, y)
+    assert torch.allclose(ball_fit(kernel, y, 1.01 * float(y @ solved)), solved)
+    with pytest.raises(ValueError, match="^kernel: is singular"):
+        ball_fit(torch.ones(4, 4).double(), y, 1.0)

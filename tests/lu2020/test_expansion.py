@@ -87,3 +87,14 @@ def test_derivatives_of_tanh_equal_autograd():
     for value in tanh_derivatives(1.3, math.tanh(0.52), 4):
         assert value == pytest.approx(float(f(x)), rel=1e-12)
         f = torch.func.grad(f)
+
+
+def test_the_orders_do_not_depend_on_how_samples_and_problems_are_cut(monkeypatch):
+    block, x = MatrixBlock(2), randn(2, 7, 2)
+    rho = gaussian_measure(3, 4, 4, generator(), batch=(2,))
+    law = LayeredMeasure(rho.theta, torch.rand(2, 3, 4, generator=generator(1)).double())
+    whole = network_jet(block, law, x, 4)
+    monkeypatch.setattr("mflib.lu2020.expansion._ENTRIES", 1)
+    torch.testing.assert_close(network_jet(block, law, x, 4), whole, rtol=1e-13, atol=1e-15)
+    alone = network_jet(block, LayeredMeasure(law.theta[1], law.weights[1]), x[1], 4)
+    torch.testing.assert_close(alone, whole[:, 1], rtol=1e-13, atol=1e-15)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from problems import DOUBLE, constant, generator, randn
 
-import mflib.problem
+import mflib.sweep
 from mflib.blocks import MatrixBlock
 from mflib.claims import Bound, Claim
 from mflib.lu2020.two_layer import adjoint_bound, at_loss, two_layer
@@ -51,7 +51,7 @@ def test_the_ratio_does_not_depend_on_the_length_of_the_readout():
 
 @pytest.mark.parametrize("size", [0.1, 10.0])
 def test_an_adjoint_with_another_power_of_the_loss_breaks_the_bound(monkeypatch, size):
-    adjoint = mflib.problem.adjoint
+    backward = mflib.sweep.backward
     x, y = randn(5, 7, 3), size * randn(5, 7, seed=1)
     task = Problem(MatrixBlock(3, "tanh"), x, y, steps=32, method="rk4")
     rho = wave_measure(3, 9, generator(), scale=0.3, batch=(5,), tilt=0.9)
@@ -66,9 +66,11 @@ def test_an_adjoint_with_another_power_of_the_loss_breaks_the_bound(monkeypatch,
 
     assert verdict() == {"verified"}
     monkeypatch.setattr(  # E in place of sqrt(2E), input by input
-        mflib.problem,
-        "adjoint",
-        lambda block, path, p1: adjoint(block, path, p1 * p1.norm(dim=-1, keepdim=True) / 2),
+        mflib.sweep,
+        "backward",
+        lambda kernel, stages, p, table: backward(
+            kernel, stages, p * p.norm(dim=-2, keepdim=True) / 2, table
+        ),
     )
     assert "refuted" in verdict()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from . import assets, boxes, citation, downloads, errata, execution, glance, placeholders
+from . import assets, boxes, citation, downloads, errata, execution, glance, pictures, placeholders
 from .downloads import portable
 
 __all__ = ["portable", "setup"]
@@ -26,7 +26,17 @@ def _without_fields(
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension with Sphinx."""
-    for part in (execution, boxes, glance, placeholders, errata, citation, assets, downloads):
+    for part in (
+        execution,
+        boxes,
+        glance,
+        pictures,
+        placeholders,
+        errata,
+        citation,
+        assets,
+        downloads,
+    ):
         part.setup(app)
     app.connect("autodoc-skip-member", _without_fields)
     return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,6 +17,9 @@ __all__ = ["portable", "setup", "source"]
 def portable(notebook: str, source: str) -> str:
     """Return a notebook that says, where mflib is missing, what to install; once.
 
+    Its outputs stay, so that a reader sees what the page shows. What a run noted about
+    itself goes, and a cell that would overrule the parameters that a reader changes.
+
     Parameters
     ----------
     notebook : str
@@ -43,6 +46,12 @@ def portable(notebook: str, source: str) -> str:
         "outputs": [],
         "execution_count": None,
     }
+    data["cells"] = [
+        c for c in data["cells"] if "injected-parameters" not in c["metadata"].get("tags", ())
+    ]
+    data.get("metadata", {}).pop("papermill", None)
+    for other in data["cells"]:
+        other["metadata"].pop("papermill", None)
     if not any(c.get("id") == cell["id"] for c in data["cells"]):
         data["cells"].insert(0, cell)
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
@@ -61,8 +70,10 @@ def _downloads(app: Sphinx, error: Exception | None) -> None:
     """Let the chapters that a reader downloads say what they need."""
     if error or app.builder.format != "html":
         return
+    root = chapters.find_root(Path(app.srcdir))
     for path in (Path(app.outdir) / "_sources" / "notebooks").glob("*.ipynb*"):
-        made = portable(path.read_text("utf-8"), source(chapters.find_root(Path(app.srcdir))))
+        executed = root / "_build" / "chapters" / path.name
+        made = portable(executed.read_text("utf-8"), source(root))
         provenance.write(path, made)
 
 

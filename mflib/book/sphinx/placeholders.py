@@ -25,13 +25,12 @@ from .. import (
     ledger_table,
     numbers,
     papers,
-    reruns,
+    referee,
     results_map,
     tables,
 )
 from .. import ledger as books
 from .citation import line as citation
-from .pictures import Picture
 
 __all__ = ["Shown", "anchor", "raw", "setup"]
 
@@ -54,12 +53,12 @@ def _root(app: Sphinx) -> Path:
     return chapters.find_root(Path(app.srcdir))
 
 
-def _word(table: str, needs: int = 0) -> type[Directive]:
+def _word(table: str, needs: int = 0, more: int = 0) -> type[Directive]:
     """Return a directive that leaves a placeholder; its arguments become ``words``."""
 
     class Word(Directive):
         required_arguments = needs
-        optional_arguments = 20 if table == "claims" else 0  # further papers
+        optional_arguments = more
 
         def run(self) -> list[nodes.Node]:
             return [Shown(table=table, words=list(self.arguments))]
@@ -67,16 +66,16 @@ def _word(table: str, needs: int = 0) -> type[Directive]:
     return Word
 
 
-class _Reruns(Directive):
-    """The committed record of reruns, a file below the checkout."""
+class _Referee(Directive):
+    """The last committed record of the referee, in a folder below the checkout."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         app = self.state.document.settings.env.app
-        path = _root(app) / self.arguments[0]
+        path = referee.latest(_root(app) / self.arguments[0])
         app.env.note_dependency(str(path))
-        return [raw(tables.again(reruns.read(path), partial(papers.name, _root(app))))]
+        return [raw(tables.again(referee.read(path), partial(papers.name, _root(app))))]
 
 
 class _Trials(Directive):
@@ -141,15 +140,22 @@ class _Page:
         mine = [claim for claim in self.claims if claim["paper"] in keys]
         return raw(tables.claims(mine, self.link, self.title))
 
-    def _map(self, paper: str) -> nodes.Node:
+    def _map(self, part: str) -> nodes.Node:
         entries = register.read(register.find(self.root))
         table = self.root / "book" / "implications.csv"
         arrows = implications.read(table, entries)
-        mine = [a for a in arrows if implications.paper_of(a.result, entries) == paper]
+        mine = [a for a in arrows if implications.part_of(a.result, entries) == part]
         if not mine:
-            raise ClaimError(f"{table}: has no arrow of the paper {paper!r}")
-        here = {c["id"]: c for c in [*self.claims, *self.waiting] if c["paper"] == paper}
-        title = f"{self.name(paper)}: which result rests on which"
+            raise ClaimError(f"{table}: has no arrow of the part {part!r}")
+        ends = {arrow.on for arrow in mine}
+        here = {
+            claim["id"]: claim
+            for claim in [*self.claims, *self.waiting]
+            if claim["id"] in ends
+            or (claim["id"] in entries and implications.part_of(claim["id"], entries) == part)
+        }
+        name = "Beyond the four papers" if part == "beyond" else self.name(part)
+        title = f"{name}: which result rests on which"
         return raw(
             results_map.drawing(mine, here, self.link, title)
             + '<details class="mf-same"><summary>The same as a list</summary>'
@@ -209,10 +215,9 @@ def records(app: Sphinx) -> dict[str, dict[str, Any]]:
 def setup(app: Sphinx) -> None:
     """Register directives and roles."""
     app.add_node(Shown)
-    for name, needs in (("ledger", 0), ("verdicts", 0), ("claims", 1), ("map", 1)):
-        app.add_directive(name, _word(name, needs))
-    app.add_directive("picture", Picture)
-    app.add_directive("reruns", _Reruns)
+    for name, *counts in (("ledger",), ("verdicts",), ("claims", 1, 20), ("map", 1)):
+        app.add_directive(name, _word(name, *counts))
+    app.add_directive("referee", _Referee)
     app.add_directive("trials", _Trials)
     for role in numbers.ROLES:
         app.add_role(role, _Value())

@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import small_checkout
 
-from mflib.book import chapters, reruns
+from mflib.book import chapters, referee
 from mflib.book.cli import main
 
 
@@ -15,7 +15,7 @@ def run(checkout, *argv):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    return small_checkout(tmp_path_factory.mktemp("reruns"))
+    return small_checkout(tmp_path_factory.mktemp("referee"))
 
 
 @pytest.fixture(scope="module")
@@ -30,27 +30,27 @@ def folders(checkout):
 
 
 def test_every_verdict_of_every_run_is_kept_with_the_range_measured(checkout, folders):
-    found = reruns.collect(checkout.root, folders)
+    found = referee.collect(checkout.root, folders)
     assert [r["parameters"] for r in found["runs"]] == [{"seed": s} for s in (1, 2, 7)]
     one, two = found["claims"]
     assert one["verdicts"] == ["verified", "verified", "refuted"]
     assert one["checks"][0]["range"] == [1e-13, 1.0] and one["checks"][0]["predicted"] == 0.0
     assert two["verdicts"] == ["verified", "verified", "inconclusive"]
-    assert [reruns.differing(c) for c in (one, two)] == [1, 1]
+    assert [referee.differing(c) for c in (one, two)] == [1, 1]
     assert one["stuck"] == ["2"] and two["stuck"] == ["2"]
     assert one["checks"][0]["verdicts"] == ["verified", "verified", "refuted"]
     assert two["checks"][0]["verdicts"] == ["verified"] * 3
     assert two["controls"][0]["verdicts"] == ["refuted", "refuted", "verified"]
     assert (two["controls"][0]["check"], two["controls"][0]["range"]) == ("1 = 1", [0.0, 1.0])
-    assert reruns.counted(one) == "2 verified, 1 refuted"
+    assert referee.counted(one) == "2 verified, 1 refuted"
     assert found["versions"]["torch"]
 
 
 def test_the_checks_that_changed_are_named_even_where_the_claim_did_not(checkout, folders):
-    one, two = reruns.collect(checkout.root, folders)["claims"]
-    assert reruns.changed(one) == ["1 = 1"]
-    assert reruns.changed(two) == ["control 2 of 1 = 1"]
-    assert [reruns.changed(c) for c in reruns.collect(checkout.root, folders[:2])["claims"]] == [
+    one, two = referee.collect(checkout.root, folders)["claims"]
+    assert referee.changed(one) == ["1 = 1"]
+    assert referee.changed(two) == ["control 2 of 1 = 1"]
+    assert [referee.changed(c) for c in referee.collect(checkout.root, folders[:2])["claims"]] == [
         [],
         [],
     ]
@@ -76,13 +76,13 @@ def changing(verdicts, checks):
     ],
 )
 def test_every_check_is_compared_not_only_the_claim(verdicts, checks, names):
-    assert reruns.changed(changing(verdicts, checks)) == names
+    assert referee.changed(changing(verdicts, checks)) == names
 
 
 def test_a_record_from_before_the_checks_were_kept_names_none():
     old = {"verdicts": ["verified"], "checks": [{"name": "a", "range": None}]}
-    assert reruns.changed(old) == []
-    assert reruns.summary({"claims": [old], "runs": [1]}).startswith("0 of 0 checks")
+    assert referee.changed(old) == []
+    assert referee.summary({"claims": [old], "runs": [1]}).startswith("0 of 0 checks")
 
 
 def test_the_changes_are_counted_beside_the_expected_ones():
@@ -93,42 +93,42 @@ def test_the_changes_are_counted_beside_the_expected_ones():
         ],
     }
     # two reruns at one half each: 3/4 of every check
-    assert reruns.summary(found) == (
+    assert referee.summary(found) == (
         "1 of 2 checks and controls changed their verdict in 3 runs; about 1.5 were expected to"
     )
 
 
 def test_an_open_question_differs_where_it_leaves_the_majority():
     claim = {"expected": None, "verdicts": ["verified", None, "verified", "inconclusive"]}
-    assert reruns.differing(claim) == 1
-    assert reruns.counted(claim) == "2 reproduced, 1 missing, 1 inconclusive"
+    assert referee.differing(claim) == 1
+    assert referee.counted(claim) == "2 reproduced, 1 missing, 1 inconclusive"
 
 
 def test_the_command_counts_checks_and_writes_a_record(checkout, folders, capsys):
     names = [str(folder) for folder in folders]
-    assert run(checkout, "reruns", *names) == 0
+    assert run(checkout, "referee", *names) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "2 of 6 verdicts in 3 runs differ" in shown
     assert "2 of 4 checks and controls changed their verdict in 3 runs" in shown
-    assert run(checkout, "reruns", *names, "--check") == 1
-    assert run(checkout, "reruns", *names[:2], "--check") == 0
-    record = checkout.root / "book" / "records" / "reruns.json"
-    assert run(checkout, "reruns", *names, "--record", str(record)) == 0
-    assert reruns.read(record) == reruns.collect(checkout.root, folders)
+    assert run(checkout, "referee", *names, "--check") == 1
+    assert run(checkout, "referee", *names[:2], "--check") == 0
+    record = checkout.root / "book" / "records" / "referee.json"
+    assert run(checkout, "referee", *names, "--record", str(record)) == 0
+    assert referee.read(record) == referee.collect(checkout.root, folders)
     capsys.readouterr()
-    assert run(checkout, "reruns", *names, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == reruns.read(record)
+    assert run(checkout, "referee", *names, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == referee.read(record)
 
 
 def test_an_empty_or_stale_folder_or_a_foreign_record_is_named(checkout, folders, tmp_path, capsys):
-    assert run(checkout, "reruns", str(tmp_path / "none")) == 2
+    assert run(checkout, "referee", str(tmp_path / "none")) == 2
     assert "holds no executed chapter" in capsys.readouterr().err
     checkout("one", error="0.5")
-    assert run(checkout, "reruns", str(folders[0])) == 2
+    assert run(checkout, "referee", str(folders[0])) == 2
     assert "one was run with other code" in capsys.readouterr().err
     foreign = tmp_path / "foreign.json"
     foreign.write_text('{"schema": 0}')
     with pytest.raises(chapters.ChapterError, match="no record of reruns"):
-        reruns.read(foreign)
+        referee.read(foreign)
     with pytest.raises(chapters.ChapterError, match="at least one folder"):
-        reruns.collect(checkout.root, [])
+        referee.collect(checkout.root, [])

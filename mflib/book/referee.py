@@ -1,10 +1,13 @@
-"""Reruns: the verdicts of one book over several runs, with fresh seeds or another preset."""
+"""The referee: the whole book under fresh seeds, every verdict and check compared."""
 
 from __future__ import annotations
 
 import json
+import re
+import secrets
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,49 @@ from .. import provenance
 from ..claims import SCHEMA
 from . import chapters, executed
 from . import ledger as books
+from .sweep import seeds_of
 
-__all__ = ["changed", "collect", "counted", "differing", "over", "read", "summary"]
+__all__ = [
+    "changed",
+    "collect",
+    "counted",
+    "differing",
+    "fresh_seeds",
+    "latest",
+    "over",
+    "read",
+    "summary",
+]
+
+
+def fresh_seeds(out: Path, asked: str) -> dict[int, Path]:
+    """Return the seeds of a referee's runs with the folder of each.
+
+    Parameters
+    ----------
+    out : Path
+        Holds a folder ``s<seed>`` for each run; those that are there count first, so that
+        the same words go on with what was begun.
+    asked : str
+        How many, or which: ``5``, ``401-405``, ``3,9``.
+
+    Raises
+    ------
+    ChapterError
+        If the text names no seed.
+    """
+    if asked.strip().isdigit():
+        count = int(asked)
+        if not 1 <= count <= 1000:
+            raise chapters.ChapterError(f"--seeds {asked}: from 1 to 1000 runs, or a list like 1-5")
+        there = (re.fullmatch(r"s(\d+)", path.name) for path in sorted(Path(out).glob("s*")))
+        seeds = [int(name[1]) for name in there if name][:count]
+        while len(seeds) < count:
+            seed = 1000 + secrets.randbelow(10**6)  # not one that a chapter was made with
+            seeds += [seed] if seed not in seeds else []
+    else:
+        seeds = seeds_of(asked)
+    return {seed: Path(out) / f"s{seed}" for seed in seeds}
 
 
 def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
@@ -29,9 +73,9 @@ def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{"schema", "commit", "versions", "runs": [{"name", "parameters", "seconds"}],
-        "claims": [...]}``; a claim has its verdict in every run (None where it is missing),
-        the controls that did not flip, and every check and control with its verdict in
+        ``{"schema", "commit", "date", "device", "versions", "runs": [{"name", "parameters",
+        "seconds"}], "claims": [...]}``; a claim has its verdict in every run (None where it is
+        missing), the controls that did not flip, and every check and control with its verdict in
         every run, the range of its measurement, and how likely the first run thought a
         change to be.
 
@@ -42,7 +86,7 @@ def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
     """
     folders = list(folders)
     if not folders:
-        raise chapters.ChapterError("reruns: name at least one folder of executed chapters")
+        raise chapters.ChapterError("referee: name at least one folder of executed chapters")
     runs, ledgers = [], []
     for folder in folders:
         notes = {c.name: executed.noted(folder, c.name) for c in chapters.discover(root)}
@@ -65,6 +109,8 @@ def collect(root: Path, folders: Iterable[Path]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "commit": provenance.commit(root),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "device": next(iter(first.values()))["device"] if first else "",
         "versions": next(iter(first.values()))["versions"] if first else {},
         "runs": runs,
         "claims": [over(first[id], [found.get(id) for found in ledgers]) for id in names],
@@ -182,6 +228,20 @@ def counted(claim: dict[str, Any]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
 
 
+def latest(folder: Path) -> Path:
+    """Return the last of the committed records, by their dates.
+
+    Raises
+    ------
+    ChapterError
+        If the folder holds no record, or one that cannot be read.
+    """
+    paths = sorted(Path(folder).glob("*.json"))
+    if not paths:
+        raise chapters.ChapterError(f"{folder}: holds no record; mflib referee --record writes one")
+    return max(paths, key=lambda path: (read(path).get("date", ""), path.name))
+
+
 def read(path: Path) -> dict[str, Any]:
     """Return a committed record of :func:`collect`.
 
@@ -197,5 +257,5 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise chapters.ChapterError(
-        f"{path}: is no record of reruns of this version; mflib reruns FOLDER... --record {path}"
+        f"{path}: is no record of reruns of this version; mflib referee FOLDER... --record {path}"
     )

@@ -1,0 +1,3 @@
+"""Fixtures of the tests that drive a browser."""
+
+from browser import address, tab  # noqa: F401
