@@ -27,6 +27,7 @@ from problems import generator, randn
 from scipy import stats
 
 import mflib
+from mflib.beyond.shaped_network import ShapedNetwork
 from mflib.blocks import Block, MatrixBlock, NeuronBlock
 from mflib.chen2024 import spirals
 from mflib.chen2024.network import ScaledResNet
@@ -222,6 +223,10 @@ class Zoo:
         self.weights, _ = initialisation.algorithm_two(self.net, 5, generator(4))
         if room == "fang2021":
             self.sizes["m"] = 5  # N samples of dimension d, m units
+        self.shaped = ShapedNetwork(randn(3, 2), randn(3, seed=1), randn(2, seed=2))
+        self.start = randn(3, 4, 5, seed=7)  # three layers of four particles
+        if room == "beyond":
+            self.sizes |= dict(D=2, k=5)
         self.line = TwoLayer(RidgeBlock(1), randn(3, 1), randn(3, seed=1))
 
     def of_type(self, annotation: str, name: str):
@@ -276,6 +281,8 @@ class Zoo:
             "Direction": lambda: direction,
             "Rule": lambda: RULES["printed"],
             "Activation": lambda: self.block.sigma,
+            "ShapedNetwork": lambda: self.shaped,
+            "Run": lambda: self.shaped.forward(self.start),
             "Pass": lambda: self.problem.backward(self.rho),
             "str | Activation": lambda: "tanh",
             "str | Loss": lambda: "squared",
@@ -356,6 +363,9 @@ def good(name, parameter, zoo, said, rng):
         return zoo.of_type(note, name)
     except KeyError:
         pass
+    if name in ("rates", "losses"):  # a range of rates, and a least loss inside it
+        at = torch.arange(zoo.sizes["R"]).double()
+        return 2**at if name == "rates" else (at - 1.4) ** 2 + 1
     if name == "complexity":
         return lambda r: 0.5 * math.sqrt(r)
     if note == "np.ndarray":

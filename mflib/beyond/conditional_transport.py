@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..arguments import require_instance
+from ..arguments import require_alike, require_instance
 from ..measures import LayeredMeasure
 from ..transport import wasserstein
 
@@ -24,6 +24,7 @@ __all__ = ["conditional_distance", "joint_distance"]
 def _pair(rho: object, nu: object) -> tuple[LayeredMeasure, LayeredMeasure]:
     require_instance("rho", rho, LayeredMeasure)
     require_instance("nu", nu, LayeredMeasure)
+    require_alike(rho=rho.theta, nu=nu.theta)
     if rho.theta.shape[-1] != nu.theta.shape[-1] or rho.layers != nu.layers:
         raise ValueError(
             f"nu: {nu.layers} layers of particles of size {nu.theta.shape[-1]}, rho has "

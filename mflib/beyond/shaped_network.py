@@ -225,7 +225,10 @@ class ShapedNetwork:
         run : Run
             From :meth:`forward`.
         """
+        require_instance("run", run, Run)
         n, d = self.x.shape[-2:]
+        if run.theta.shape[-1] != self.block.k or run.output.shape[-1] != n:
+            raise ValueError("run: is not of this network; take one from forward")
         p1 = (run.output - self.y).unsqueeze(-1) * self.readout.unsqueeze(-2) / d
         states = run.trajectory
         costates = adjoint(self.block, states, p1.expand_as(run.hidden)).stages[..., 0, :, :]
@@ -267,6 +270,7 @@ class ShapedNetwork:
         """
         require_number("rate", rate, above=0)
         require_int("steps", steps, 0)
+        require_tensor("theta", theta, 3, last=self.block.k)
         return self._descend(theta, rate, steps)
 
     def _descend(self, theta: Tensor, rate: float, steps: int) -> Iterator[Run]:
@@ -280,7 +284,22 @@ class ShapedNetwork:
                 theta = theta - (rate / self.branch) * scale * self.gradient(run)
 
     def train(self, theta: Tensor, rate: float, steps: int) -> Run:
-        """Return the last run of :meth:`descend`, with its arguments."""
+        r"""Return the last run of :meth:`descend`.
+
+        Parameters
+        ----------
+        theta : Tensor
+            The start, shape (..., L, M, 2D+1).
+        rate : float
+            The step :math:`\eta`.
+        steps : int
+            The number K of steps.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`descend`.
+        """
         for run in self.descend(theta, rate, steps):
             last = run
         return last
