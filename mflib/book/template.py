@@ -17,6 +17,7 @@ from typing import Any
 from .. import provenance
 from ..claims import KINDS, ClaimError, register
 from .chapters import ChapterError, discover
+from .portable import needs
 
 __all__ = ["new"]
 
@@ -247,6 +248,7 @@ def _notebook(name: str, rows: Sequence[register.Entry]) -> str:
     )
     for number, cell in enumerate(cells):
         cell["id"] = f"{name.replace('_', '-')[:50]}-{number:02}"
+    cells.insert(1, needs())
     return (
         json.dumps(
             {

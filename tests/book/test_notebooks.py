@@ -9,6 +9,7 @@ import yaml
 from conftest import ROOT
 
 from mflib.book import inputs
+from mflib.book.portable import needs
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -31,6 +32,10 @@ def test_the_code_of_a_figure_is_folded_behind_it(cells):
     for cell in code(cells):
         if "figure" in cell["metadata"].get("mystnb", {}):
             assert "hide-input" in cell["metadata"].get("tags", ()), cell["source"][0]
+
+
+def test_the_first_code_says_what_to_install_where_the_library_is_missing(cells):
+    assert code(cells)[0] == needs()
 
 
 def test_cells_are_short_and_narrow(cells):

@@ -12,7 +12,7 @@ from conftest import CLAIM, ROOT, cell, notebook
 from executed_chapters import run_cells
 
 from mflib.book import badges, ledger_table, referee, tables
-from mflib.book.sphinx import portable
+from mflib.book.portable import portable
 
 BAD = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&"
 
@@ -129,7 +129,8 @@ def test_a_chapter_that_is_opened_elsewhere_says_what_to_install():
     text = notebook(cell("seed: int = 0  # the seed", "parameters"))
     made = portable(text, "git+https://example.org/book")
     cells = json.loads(made)["cells"]
-    assert len(cells) == 2 and portable(made, "again") == made
+    assert len(cells) == 2 and portable(made, "git+https://example.org/book") == made
+    assert "%pip install again'" in portable(made, "again")
     ran = json.loads(text) | {"metadata": {"papermill": {"input_path": "/home/me/one.ipynb"}}}
     ran["cells"].append(ran["cells"][0] | {"metadata": {"tags": ["injected-parameters"]}})
     ran["cells"][0]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "seen"}]

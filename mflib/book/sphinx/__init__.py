@@ -12,9 +12,8 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from . import assets, boxes, citation, downloads, errata, execution, glance, pictures, placeholders
-from .downloads import portable
 
-__all__ = ["portable", "setup"]
+__all__ = ["setup"]
 
 
 def _without_fields(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -10,51 +9,9 @@ from sphinx.application import Sphinx
 
 from ... import provenance
 from .. import chapters
+from ..portable import UNKNOWN, portable
 
-__all__ = ["portable", "setup", "source"]
-
-
-def portable(notebook: str, source: str) -> str:
-    """Return a notebook that says, where mflib is missing, what to install; once.
-
-    Its outputs stay, so that a reader sees what the page shows. What a run noted about
-    itself goes, and a cell that would overrule the parameters that a reader changes.
-
-    Parameters
-    ----------
-    notebook : str
-        The text of an ``.ipynb`` file.
-    source : str
-        What pip is to install.
-    """
-    data = json.loads(notebook)
-    words = [
-        "try:\n",
-        "    import mflib\n",
-        "except ModuleNotFoundError:\n",
-        "    raise SystemExit(\n",
-        '        "This chapter needs the library of its book. Run in a cell\\n\\n"\n',
-        f"        {f'    %pip install {source}'!r}\n",
-        '        "\\n\\nand then the chapter from its first cell."\n',
-        "    ) from None",
-    ]
-    cell = {
-        "cell_type": "code",
-        "id": "needs-mflib",
-        "metadata": {"tags": ["hide-cell"]},
-        "source": words,
-        "outputs": [],
-        "execution_count": None,
-    }
-    data["cells"] = [
-        c for c in data["cells"] if "injected-parameters" not in c["metadata"].get("tags", ())
-    ]
-    data.get("metadata", {}).pop("papermill", None)
-    for other in data["cells"]:
-        other["metadata"].pop("papermill", None)
-    if not any(c.get("id") == cell["id"] for c in data["cells"]):
-        data["cells"].insert(0, cell)
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+__all__ = ["setup", "source"]
 
 
 def source(root: Path) -> str:
@@ -63,7 +20,7 @@ def source(root: Path) -> str:
     if server and name:
         return f"git+{server}/{name}"
     origin = provenance.git(root, "remote", "get-url", "origin") or ""
-    return f"git+{origin}" if origin.startswith("https://") else "FOLDER_OF_THE_BOOK"
+    return f"git+{origin}" if origin.startswith("https://") else UNKNOWN
 
 
 def _downloads(app: Sphinx, error: Exception | None) -> None:
