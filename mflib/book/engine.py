@@ -42,9 +42,13 @@ def warm() -> Warm:
         mine = _owned.get(os.getpid())
         if mine is None or not mine.alive:
             # a kernel works with one thread unless its user says otherwise
-            mine = Warm(
+            environment = (
                 dict.fromkeys(COUNTS, "1") | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"} | os.environ
             )
+            # Dask's workers give memory back at every turn; tensors of the same sizes come
+            # again and again, and half of the time went into fetching their pages anew
+            environment.pop("MALLOC_TRIM_THRESHOLD_", None)
+            mine = Warm(environment)
             _owned.clear()  # a forked owner has no part in its parent's
             _owned[os.getpid()] = mine
         return mine
