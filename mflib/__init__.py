@@ -7,6 +7,7 @@
 ``mflib.lu2020``           the mean-field ODE, its landscape, Algorithm 1
 ``mflib.fang2021``         neural feature flow: networks by the law of their features
 ``mflib.chen2024``         the scaled network, its training, generalisation
+``mflib.beyond``           what newer works ask: shapes, scalings, depth in training
 ``mflib.cifar``            the trainer of the CIFAR table; needs torch and numpy alone
 ``mflib.claims``           predictions, measurements, controls, verdicts; only numbers
 ``mflib.book``             chapters, their runs, the ledger, figures, pages, command

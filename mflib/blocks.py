@@ -29,7 +29,7 @@ class Block:
         Dimensions of the state, of the value and of one particle.
     group : int
         How many neurons :math:`u\,\sigma(w\cdot x + b)` a particle is the sum of; 0 where it
-        is no such sum. A block of neurons says which by :meth:`neurons`, and
+        is no such sum. A block of neurons says which by ``neurons``, and
         :mod:`~mflib.sweep` then takes its pass through depth in blocks of samples.
     """
 

@@ -217,7 +217,7 @@ def _share(laws: list[tuple[Block, Tensor, Tensor]], n: int, back: bool) -> tupl
 class Network(NamedTuple):
     r"""The layers of a discrete flow, which states go up through and costates come down.
 
-    A kernel, which trusts its arguments; :func:`~mflib.ode.network` makes it from a law.
+    A kernel, which trusts its arguments; ``mflib.ode.network`` makes it from a law.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """Workers: one interface for what runs here, on a local cluster, and on a running scheduler.
 
 The chapters' runs, the sweeps and the trainer hand their work to the same executor, in the
-words of :mod:`concurrent.futures`; behind it stands Dask distributed, or this process itself.
+words of ``concurrent.futures``; behind it stands Dask distributed, or this process itself.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Workers:
 
     Attributes
     ----------
-    executor : concurrent.futures.Executor
+    executor : object
         Takes tasks.
     remote : bool
         Whether the workers may be on other machines.

@@ -54,7 +54,7 @@ def tangent_kernel(net: ShapedNetwork, run: Run) -> Speed:
     net : ShapedNetwork
         The data and the read-out, with branch 1.
     run : Run
-        From :meth:`ShapedNetwork.forward`.
+        From :meth:`mflib.beyond.shaped_network.ShapedNetwork.forward`.
 
     Returns
     -------

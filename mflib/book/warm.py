@@ -51,7 +51,7 @@ PATIENCE = 300.0
 
 
 class Fork:
-    """One forked process, in the words of :class:`subprocess.Popen`."""
+    """One forked process, in the words of ``subprocess.Popen``."""
 
     stdin = stdout = stderr = None
 
