@@ -22,7 +22,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import require_alike, require_broadcast, require_number, require_tensor
+from ..arguments import (
+    require_alike,
+    require_broadcast,
+    require_number,
+    require_positive_int,
+    require_tensor,
+)
 from ..blocks import NeuronBlock
 from ..gram import neuron_gram
 from .joint_stability import joint_root_modulus
@@ -146,14 +152,32 @@ def kl_ceiling(
     Returns
     -------
     Ceiling
-        Shape (...) each; :math:`\delta=1` and an infinite ceiling where `beta` is too small.
+        Shape (...) each.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is malformed or :math:`K_1` is singular.
+        If an argument is malformed, :math:`K_1` is singular, or `beta` is so small that nothing
+        is said.
     """
+    found = _ceiling(omega, x, y, beta, theta, alpha, sweeps)
+    if not found.kl.isfinite().all():
+        raise ValueError("beta: at so small a scale there is no ceiling; see least_scale")
+    return found
+
+
+def _ceiling(
+    omega: Tensor,
+    x: Tensor,
+    y: Tensor,
+    beta: Tensor | float,
+    theta: Tensor | None,
+    alpha: float,
+    sweeps: int,
+) -> Ceiling:
+    """Return the ceiling, infinite where `beta` is too small."""
     kernels = felt_kernels(omega, x)
+    require_positive_int("sweeps", sweeps)
     require_tensor("y", y, 1, last=x.shape[-2])
     require_alike(x=x, y=y)
     if not isinstance(beta, Tensor):
@@ -194,12 +218,32 @@ def least_scale(
 ) -> Tensor:
     r"""Return the least :math:`\beta` at which :func:`kl_ceiling` says something, from above.
 
-    Parameters as there. Returns shape (...), by bisection of the logarithm.
+    By bisection of its logarithm.
+
+    Parameters
+    ----------
+    omega : Tensor
+        The particles of :math:`\tau_0` in mirrored pairs, shape (..., K, d+2).
+    x, y : Tensor
+        Inputs (..., n, d) and labels (..., n).
+    theta, alpha
+        As there.
+
+    Returns
+    -------
+    Tensor
+        Shape (...).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As there.
     """
+    _ceiling(omega, x, y, 1.0, theta, alpha, 1)  # the arguments are looked at once
     low = torch.full_like(x[..., 0, 0] + y[..., 0] + omega[..., 0, 0], -6.0)
     high = torch.full_like(low, 12.0)
     for _ in range(40):
         middle = 0.5 * (low + high)
-        fine = kl_ceiling(omega, x, y, 10.0**middle, theta, alpha, 1).kl.isfinite()
+        fine = _ceiling(omega, x, y, 10.0**middle, theta, alpha, 1).kl.isfinite()
         low, high = torch.where(fine, low, middle), torch.where(fine, middle, high)
     return 10.0**high

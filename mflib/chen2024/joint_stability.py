@@ -90,18 +90,19 @@ def state_modulus(theta: Tensor, x: Tensor, w: Tensor | float, alpha: float = 1.
     require_tensor("theta", theta, 3, last=2 * d + 1)
     require_alike(theta=theta, x=x)
     require_number("alpha", alpha, above=0)
-    w = _distances(w, x)
+    w = _distances("w", w, x)
     require_broadcast(theta=theta.shape[:-3], x=x.shape[:-2], w=w.shape)
     size = second_moment(theta[..., :d]).amax(-1, keepdim=True).clamp_min(1e-300)
-    grown = torch.expm1(alpha * size.sqrt() * w.unsqueeze(-1))
+    # a bound of e^200 says nothing, and stays a number
+    grown = torch.expm1((alpha * size.sqrt() * w.unsqueeze(-1)).clamp_max(200.0))
     return (1 / size + 1 + x.square().sum(-1)).sqrt() * grown
 
 
-def _distances(w: Tensor | float, x: Tensor) -> Tensor:
+def _distances(name: str, w: Tensor | float, x: Tensor) -> Tensor:
     if not isinstance(w, Tensor):
-        return torch.tensor(require_number("w", w, least=0), dtype=x.dtype)
-    if not (require_tensor("w", w, 0) >= 0).all():
-        raise ValueError("w: a distance is negative")
+        return torch.tensor(require_number(name, w, least=0), dtype=x.dtype)
+    if not (require_tensor(name, w, 0) >= 0).all():
+        raise ValueError(f"{name}: a distance is negative")
     return w.to(x.dtype)
 
 
@@ -150,10 +151,11 @@ def joint_root_modulus(
     TypeError, ValueError
         If an argument is malformed or a distance negative.
     """
+    encoder = _distances("encoder", encoder, require_tensor("x", x, 2))
     moved = state_modulus(theta, x, encoder, alpha).square().sum(-1).sqrt()
     require_tensor("omega", omega, 2, last=x.shape[-1] + 2)
     require_alike(omega=omega, x=x)
-    head = _distances(head, x)
+    head = _distances("head", head, x)
     require_broadcast(
         omega=omega.shape[:-2], x=x.shape[:-2], theta=theta.shape[:-3], head=head.shape
     )
@@ -174,8 +176,14 @@ def half_radius(
 
     Parameters
     ----------
-    omega, theta, x, alpha
-        As there.
+    omega : Tensor
+        The particles of :math:`\tau_0`, shape (..., K, d+2).
+    theta : Tensor
+        Those of :math:`\nu_0` in mirrored pairs, shape (..., L, M, 2d+1).
+    x : Tensor
+        Inputs, shape (..., n, d).
+    alpha : float
+        The encoder's scale.
     smallest : Tensor
         :math:`\Lambda=\lambda_{\min}(G_2(\tau_0,\nu_0))`, positive, shape (...).
 
@@ -191,6 +199,8 @@ def half_radius(
     """
     if not (require_tensor("smallest", smallest, 0) > 0).all():
         raise ValueError("smallest: an eigenvalue is not positive, half of it is none")
+    joint_root_modulus(omega, theta, x, 0.0, 0.0, alpha)  # looks at the arguments
+    require_broadcast(smallest=smallest.shape, x=x.shape[:-2], omega=omega.shape[:-2])
     goal = (1 - math.sqrt(0.5)) * smallest.sqrt()
     low = torch.full_like(goal + x[..., 0, 0] * 0, -12.0)
     high = torch.ones_like(low)

@@ -89,7 +89,8 @@ def test_the_ceiling_is_a_fixed_point(moving):
 def test_below_the_threshold_it_says_nothing_and_above_it_half_is_left():
     omega, x, y, _ = problem(seed=7)
     least = least_scale(omega, x, y)
-    assert kl_ceiling(omega, x, y, 0.999 * least).kl.isinf().all()
+    with pytest.raises(ValueError, match="^beta: at so small a scale"):
+        kl_ceiling(omega, x, y, 0.999 * least)
     above = kl_ceiling(omega, x, y, 1.001 * least)
     assert above.kl.isfinite().all() and (above.lost < 1 - math.sqrt(0.5)).all()
     assert (kl_ceiling(omega, x, y, 2 * least).kl < above.kl / 4).all()
