@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -215,16 +217,17 @@ def local(
 
     distributed = _distributed()
     counts = dict.fromkeys(COUNTS, str(threads))
-    cluster = distributed.LocalCluster(
-        n_workers=jobs or os.cpu_count() or 1,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-        dashboard_address=":0",
-        env=counts | (environment or {}),
-    )
+    with _uninterrupted():
+        cluster = distributed.LocalCluster(
+            n_workers=jobs or os.cpu_count() or 1,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+            dashboard_address=":0",
+            env=counts | (environment or {}),
+        )
     try:
         client = distributed.Client(cluster, set_as_default=False)
         with _closing(client):
@@ -232,6 +235,19 @@ def local(
     finally:
         with contextlib.suppress(Exception):
             cluster.close(timeout=5)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let processes that are started meanwhile leave Ctrl-C to this one, which ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -42,9 +42,12 @@ def warm() -> Warm:
         mine = _owned.get(os.getpid())
         if mine is None or not mine.alive:
             # a kernel works with one thread unless its user says otherwise
-            environment = (
-                dict.fromkeys(COUNTS, "1") | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"} | os.environ
-            )
+            environment = dict.fromkeys(COUNTS, "1") | {
+                "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+                # pandas imports pyarrow where it is, whose allocator would start a thread
+                "JE_ARROW_MALLOC_CONF": "background_thread:false",
+            }
+            environment |= os.environ
             # Dask's workers give memory back at every turn; tensors of the same sizes come
             # again and again, and half of the time went into fetching their pages anew
             environment.pop("MALLOC_TRIM_THRESHOLD_", None)
