@@ -118,7 +118,7 @@ class MatrixBlock(Block):
 
     @property
     def group(self) -> int:
-        """The number of neurons of a particle: one row of the matrix each."""
+        """The number of neurons of a particle, one row of the matrix each."""
         return self.d
 
     def neurons(self, theta: Tensor) -> tuple[Tensor, Tensor]:

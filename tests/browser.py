@@ -158,7 +158,9 @@ def tab(tmp_path_factory):
     targets = json.load(urllib.request.urlopen(f"http://127.0.0.1:{number}/json"))
     page = next(t for t in targets if t["type"] == "page")
     socket = websocket.create_connection(page["webSocketDebuggerUrl"], timeout=60)
-    yield Tab(socket)
+    made = Tab(socket)
+    made.call("Emulation.setFocusEmulationEnabled", enabled=True)  # as if it lay in front
+    yield made
     socket.close()
     process.kill()
     process.wait()

@@ -53,7 +53,7 @@ const stack = image => {
 };
 
 // What is wider than the page scrolls, by touch and by keyboard.
-const scrollable = () => document.querySelectorAll("mjx-container, .bd-article pre, .bd-article .mf-map, .bd-article table.table, .bd-article .mf-verdicts, .mf-card")
+const scrollable = () => document.querySelectorAll("mjx-container, .bd-article pre, .bd-article .mf-map, .bd-article table.table, .bd-article .mf-verdicts, .bd-article .pst-scrollable-table-container, .mf-card")
   .forEach(box => {
     const inline = box.matches("mjx-container:not([display])");
     if (inline) {
@@ -67,8 +67,8 @@ const scrollable = () => document.querySelectorAll("mjx-container, .bd-article p
   });
 
 document.addEventListener("DOMContentLoaded", () => {
-  // a role that ARIA has given up; the list of references says what its entries are
-  document.querySelectorAll("[role=doc-biblioentry]").forEach(entry => entry.removeAttribute("role"));
+  // a role that ARIA has given up, for the entries of the list of references
+  document.querySelectorAll("[role=doc-biblioentry]").forEach(entry => entry.setAttribute("role", "listitem"));
   document.querySelectorAll("img[data-panels]").forEach(stack);
   const settled = () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(scrollable);
   window.addEventListener("load", settled);

@@ -101,7 +101,8 @@ def test_the_ledger_sorts_within_papers_by_its_heads(tab, address):
 
 
 def test_a_row_of_the_ledger_unfolds_to_its_checks_and_the_page_is_short(tab, address):
-    for width, most in ((1280, 8500), (390, 12500)):
+    rows = len(register.read(ROOT / "book" / "claims.csv"))
+    for width, most in ((1280, 66 * rows), (390, 92 * rows)):
         tab.width(width)
         tab.visit(f"{address}/book/ledger.html")
         assert tab.run("document.scrollingElement.scrollHeight") <= most
