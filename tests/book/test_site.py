@@ -238,7 +238,9 @@ def test_a_chapter_that_is_downloaded_says_what_it_needs_and_shows_what_it_found
         if page.startswith("notebooks/"):
             path = SITE / "_sources" / f"{page.removesuffix('.html')}.ipynb"
             cells = json.loads(path.read_text("utf-8"))["cells"]
-            assert "import mflib" in "".join(cells[0]["source"]), page
+            first = next(cell for cell in cells if cell["cell_type"] == "code")
+            assert "import mflib" in "".join(first["source"]), page
+            assert "%pip install" in "".join(first["source"]), page
             assert any(cell.get("outputs") for cell in cells), page
             tags = [tag for cell in cells for tag in cell["metadata"].get("tags", ())]
             assert "injected-parameters" not in tags and "parameters" in tags
