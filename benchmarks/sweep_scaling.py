@@ -20,7 +20,7 @@ import psutil
 
 from benchmarks.sweep_throughput import ROOT, arguments, checkout, describe, show
 from mflib import workers
-from mflib.book import sweep
+from mflib.book import grid
 
 
 def nothing(order: dict) -> dict:
@@ -79,11 +79,11 @@ def measure(points: int, count: int) -> dict:
         folder = Path(name)
         root, out = checkout(folder, 0.0), folder / "runs"
         with cluster(folder, count) as (processes, address):
-            todo = sweep.points(root, ["second"], {"seed": list(range(points))})
+            todo = grid.points(root, ["second"], {"seed": list(range(points))})
             before = [spent(p) for p in processes]
             began, mine = time.monotonic(), time.process_time()
             place = lambda: workers.connect(address)  # noqa: E731
-            done = sweep.run(root, todo, out, place, say=lambda line: None, work=nothing)
+            done = grid.run(root, todo, out, place, say=lambda line: None, work=nothing)
             wall, mine = time.monotonic() - began, time.process_time() - mine
             used = [spent(p) - b for p, b in zip(processes, before, strict=True)]
         assert done.done == points and done.failed == 0, done

@@ -17,7 +17,7 @@ from typing import Any
 
 from .. import provenance, workers
 from ..claims import KINDS
-from . import chapters, coverage, execute, executed, hold, referee, runner, sweep, template
+from . import chapters, coverage, execute, executed, grid, hold, referee, runner, template
 from . import ledger as books
 
 __all__ = ["main"]
@@ -329,18 +329,18 @@ def _sweep(root: Path, options: argparse.Namespace) -> int:
     given: dict[str, Any] = dict(options.parameter)
     if options.preset:
         given["preset"] = options.preset
-    grid: dict[str, list[Any]] = {}
+    axes: dict[str, list[Any]] = {}
     for text in options.grid:
-        name, values = sweep.values_of(text)
-        if name in grid or (name == "seed" and options.seeds):
+        name, values = grid.values_of(text)
+        if name in axes or (name == "seed" and options.seeds):
             raise chapters.ChapterError(f"parameter {name}: has two grids")
-        grid[name] = values
+        axes[name] = values
     if options.seeds:
-        grid["seed"] = sweep.seeds_of(options.seeds)
-    todo = sweep.points(root, [options.chapter], grid, given)
+        axes["seed"] = grid.seeds_of(options.seeds)
+    todo = grid.points(root, [options.chapter], axes, given)
     began = time.monotonic()
     try:
-        count = sweep.run(
+        count = grid.run(
             root,
             todo,
             options.out,
