@@ -1,6 +1,6 @@
 """What a point of a sweep costs besides its computation: ten thousand that compute nothing.
 
-    python -m benchmarks.sweep_scaling --points 10000 --json
+    python -m benchmarks.sweep_scaling --points 10000 --out book/records/bench/sweep_scaling.json
 
 A scheduler and workers run as processes of their own, the command's part in this one; the
 processor time of each is counted. The table is the real one, on the disk after every point.
@@ -109,7 +109,7 @@ def main() -> None:
         slow = max(row["scheduler, ms a point"], row["command and table, ms a point"])
         row["floor for 1e5 points, min"] = 1e5 * slow / 6e4
         row["csv for 1e5 points, MB"] = row["csv, bytes a point"] * 0.1
-    show(describe("sweep_scaling", rows), options)
+    show(describe(options, "sweep_scaling", __doc__.splitlines()[0], rows), options)
 
 
 if __name__ == "__main__":
