@@ -585,7 +585,19 @@ def _command(argv: list[str]) -> int:
         "referee": _referee,
         "new": _new,
     }
-    return commands[options.command](chapters.find_root(options.root), options)
+    root = chapters.find_root(options.root)
+    if root == chapters.SHIPPED:
+        _beside(options)
+    return commands[options.command](root, options)
+
+
+def _beside(options: argparse.Namespace) -> None:
+    """Let results lie in the current folder where the chapters are those of a wheel."""
+    if options.command == "new":
+        raise chapters.ChapterError("new: needs a checkout; change to one or set MFLIB_ROOT")
+    if options.command != "sweep" and options.out is None:
+        folder = "runs/referee" if options.command == "referee" else "_build/chapters"
+        options.out = Path.cwd() / folder
 
 
 if __name__ == "__main__":
