@@ -123,7 +123,7 @@ class Trial:
         self.folder, self.random = folder.resolve(), random.Random(seed)
         self.faults: Counter[str] = Counter()
         self.notes: list[str] = []
-        self.before: dict = {}
+        self.struck, self.before = 0, {}
         self.out = self.folder / "0"
         self.prepare()
         began = time.monotonic()
@@ -139,6 +139,10 @@ class Trial:
         """Start one, or every third time two at once."""
         return [self.start(self.out) for _ in range(1 if number % 3 else 2)]
 
+    def wait(self, runs: list[subprocess.Popen]) -> None:
+        """Wait until any moment of the time that it takes."""
+        time.sleep(self.random.uniform(0.0, self.span))
+
     def strike(self, process: subprocess.Popen, number: int) -> str:
         """Send a signal."""
         how = self.random.choice(SIGNALS)
@@ -149,7 +153,8 @@ class Trial:
     def round(self, number: int) -> str:
         """Start, strike, look; return what was done."""
         runs = self.begin(number)
-        time.sleep(self.random.uniform(0.0, self.span))
+        self.wait(runs)
+        self.struck += any(process.poll() is None for process in runs)
         how = [self.strike(process, number) for process in runs]
         said = [process.communicate(timeout=300)[1] for process in runs]
         codes = [process.returncode for process in runs]
@@ -327,8 +332,9 @@ class Sweeps(Trial):
     def found(self, out: Path) -> dict[str, str]:
         """Return what was measured at every seed that is done; one that is there twice raises."""
         path = out / "results.csv"
-        with path.open(newline="") if path.exists() else contextlib.nullcontext(()) as file:
-            rows = [row for row in csv.DictReader(file) if not row["error"]]
+        text = path.read_text() if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]  # a row that was not written out is none
+        rows = [row for row in csv.DictReader(whole.splitlines()) if not row["error"]]
         for row in rows:
             assert float(row["measured"]) == (int(row["seed"]) + 1) * 1e-14, row
         for seed, times in Counter(row["seed"] for row in rows).items():
@@ -345,6 +351,13 @@ class Sweeps(Trial):
             self.cluster = Cluster(place, MFLIB_ROOT=str(self.root))
         self.ran = self.log.stat().st_size
         return [self.start(self.out)]
+
+    def wait(self, runs: list[subprocess.Popen]) -> None:
+        """Wait until any number of the points that lack is done, and a moment."""
+        new = self.random.randrange(len(self.whole) - len(self.before))
+        while runs[0].poll() is None and len(self.found(self.out)) < len(self.before) + new:
+            time.sleep(0.05)
+        time.sleep(self.random.uniform(0.0, 1.0 if new else self.span / 3))
 
     def end(self, number: int) -> str:
         return self.ENDS[number % len(self.ENDS)]
@@ -409,7 +422,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         made = trial(Path(folder), options.rounds, options.seed, options.what, verbose=True)
     kinds = ("lost", "doubled", "wrong", "left over")
-    print(json.dumps({"rounds": options.rounds, **{k: made.faults[k] for k in kinds}}))
+    counts = {"rounds": options.rounds, "struck while it ran": made.struck}
+    print(json.dumps(counts | {k: made.faults[k] for k in kinds}))
     print("\n".join(made.notes))
     return 1 if made.faults else 0
 
