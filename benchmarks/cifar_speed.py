@@ -31,8 +31,8 @@ from plain_network import PlainNetwork  # noqa: E402
 
 from mflib.cifar.architectures import architecture  # noqa: E402
 from mflib.cifar.data import DATASETS  # noqa: E402
-from mflib.cifar.executor import pick_device  # noqa: E402
 from mflib.cifar.graphs import use_graphs  # noqa: E402
+from mflib.cifar.group import pick_device  # noqa: E402
 from mflib.cifar.recipe import config  # noqa: E402
 from mflib.cifar.records import SCHEMA, circumstances, write  # noqa: E402
 from mflib.cifar.store import Store  # noqa: E402

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from mflib.book import speed
+
 sys.path.insert(0, str(ROOT))
 from benchmarks import harness  # noqa: E402
 
@@ -23,6 +25,23 @@ def test_a_job_prints_a_whole_record(name):
     assert any(row["judged"] for row in record["rows"])
     for row in record["rows"]:
         assert row["spread"][0] <= row["ratio"] <= row["spread"][1] and row["ratio"] > 0
+
+
+@pytest.mark.parametrize("name", ["sweep_throughput", "sweep_scaling"])
+def test_a_benchmark_of_sweeps_runs_to_its_end_and_writes_a_record_of_its_page(name, tmp_path):
+    words = ["--points", "2", *(["--seconds", "0"] if name == "sweep_throughput" else [])]
+    path = tmp_path / "record.json"
+    command = [sys.executable, "-m", f"benchmarks.{name}", *words, "--out", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record = speed.read(path)
+    assert record["name"] == name and record["command"].startswith(f"python -m benchmarks.{name} ")
+    assert record["commit"] and record["machine"]["cores"] >= 1 and record["versions"]["torch"]
+    assert [row["points"] for row in record["rows"]] == [2] * (4 if words[2:] else 2)
+    if words[2:]:
+        assert record["rows"][0]["times the loop"] == 1.0
+        assert all(row["processor seconds a point"] > 0 for row in record["rows"])
+    assert speed.table(record)
 
 
 def case(factor=1.0, differs=()):
