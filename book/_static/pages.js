@@ -73,6 +73,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const settled = () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(scrollable);
   window.addEventListener("load", settled);
   window.addEventListener("resize", settled);
+  document.addEventListener("toggle", settled, true);  // what was folded has no width before
   document.querySelectorAll(".mf-map").forEach(trace);
   unfold();
 });
