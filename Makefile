@@ -52,7 +52,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 test-site: $(STAMP)
-	$(BIN)/python -m pytest -m site
+	$(BIN)/python -m pytest -n 2 -m site
 
 ledger: $(STAMP)
 	$(BIN)/mflib ledger

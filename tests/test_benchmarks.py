@@ -47,3 +47,9 @@ def test_the_exponent_of_a_known_cost_is_found(monkeypatch):
     monkeypatch.setattr(harness, "seconds", lambda job, n: job())
     jobs = [lambda size=size: 3.0 * size**1.5 for size in (10, 20, 40)]
     assert harness.exponent([10, 20, 40], jobs) == pytest.approx(1.5)
+
+
+def test_memory_is_the_measured_process_own_whatever_its_parent_holds():
+    held = np.ones(50_000_000)
+    found = harness.peak("adjoint", 0, "ours", toy=True)
+    assert held.nbytes / 2**20 > 380 and found is not None and found < 100
