@@ -5,6 +5,7 @@ A directive or a role leaves a placeholder; it is filled when every page has its
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from functools import partial
