@@ -59,7 +59,7 @@ def verdicts(
             )
         rows += (
             f'<div class="mf-tally"><div class="mf-paper">{html.escape(name(paper))}'
-            f'<span class="mf-where"> {len(mine)} claims</span></div>'
+            f'<span class="mf-where"> {len(mine)} claim{"s"[len(mine) == 1 :]}</span></div>'
             f'<div class="mf-bars">{bars}</div></div>'
         )
     total = ", ".join(

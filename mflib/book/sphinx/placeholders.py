@@ -5,6 +5,8 @@ A directive or a role leaves a placeholder; it is filled when every page has its
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -223,11 +225,20 @@ def _book(app: Sphinx) -> dict[str, Any]:
     return book
 
 
+def _named(root: Path, card: str) -> str:
+    """Return a card that calls its paper by its name instead of its key."""
+    return re.sub(
+        r'(?<=<span class="mf-where">)(\w+)(?=, )',
+        lambda found: html.escape(papers.name(root, found[1])),
+        card,
+    )
+
+
 def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Replace placeholders, now that pages have addresses."""
     for node in list(doctree.findall(nodes.raw)):
         if "mf-card" in node.astext():
-            node.replace_self(raw(node.astext()))
+            node.replace_self(raw(_named(_root(app), node.astext())))
     shown = list(doctree.findall(Shown))
     if not shown:
         return
