@@ -6,7 +6,7 @@
 
 Each round starts the command (`run` and `train` every third time twice at once, in one folder)
 and ends it at a moment that nobody has chosen: by SIGKILL, SIGTERM, SIGHUP or SIGINT, or by
-SIGKILL to one of its processes. A sweep meets six ends by turns: one of its workers is killed,
+SIGKILL to one of its processes. A sweep meets six ends in any order: one of its workers is killed,
 Ctrl-C, the command is killed, all workers of a scheduler elsewhere are killed, that scheduler is
 killed, and the disk is full (the kernel lets no file of the command grow any more). Then:
 
@@ -360,7 +360,9 @@ class Sweeps(Trial):
         time.sleep(self.random.uniform(0.0, 1.0 if new else self.span / 3))
 
     def end(self, number: int) -> str:
-        return self.ENDS[number % len(self.ENDS)]
+        """Return one of the ends; six rounds in a row meet all of them, in any order."""
+        turn, place = divmod(number - 1, len(self.ENDS))
+        return random.Random(turn).sample(self.ENDS, len(self.ENDS))[place]
 
     def strike(self, process: subprocess.Popen, number: int) -> str:
         how = self.end(number)

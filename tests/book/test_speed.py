@@ -97,3 +97,31 @@ def test_the_pages_show_committed_records_alone():
     for path in (ROOT / "book" / "records" / "bench").glob("*.json"):
         assert speed.read(path)["name"] == path.stem
         assert any(f"{{benchmark}} {path.stem}\n" in page for page in pages)
+
+
+def test_the_directive_shows_either_kind_of_record_or_says_that_nothing_was_measured(tmp_path):
+    from sphinx.application import Sphinx
+
+    folder = tmp_path / "book" / "records" / "bench"
+    folder.mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "_toc.yml").write_text("root: index\n")
+    ways = {"name": "ways", "rows": [{"way": "loop", "times": 1.0}], "machine": {"processor": "P"}}
+    for name, record in (("adjoint", RECORD), ("ways", RECORD | ways)):
+        (folder / f"{name}.json").write_text(json.dumps(record))
+    names = ("adjoint", "ways", "absent")
+    (tmp_path / "index.md").write_text("\n".join(f"```{{benchmark}} {n}\n```" for n in names))
+    app = Sphinx(
+        tmp_path,
+        None,
+        tmp_path / "html",
+        tmp_path / "trees",
+        "html",
+        confoverrides={"extensions": ["myst_parser", "mflib.book.sphinx.placeholders"]},
+        status=None,
+        warning=None,
+    )
+    app.build()
+    page = (tmp_path / "html" / "index.html").read_text("utf-8")
+    assert page.count("<svg") == 1 and "a &lt;b&gt; &amp; c" in page and "<td>loop" in page
+    assert "Not measured: no record of the benchmark absent is committed yet." in page
