@@ -79,6 +79,7 @@ class Tab:
         self.bytes = 0
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Performance.enable", timeDomain="threadTicks")
 
     def call(self, method, **parameters):
         number = next(self.count)
@@ -139,7 +140,6 @@ class Tab:
         That is loaded, typeset, with its fonts, and painted. Counted is the time of the
         processor and not the clock's, which other work on the machine would lengthen.
         """
-        self.call("Performance.enable", timeDomain="threadTicks")
         self.visit(urllib.parse.urljoin(url, "/_static/favicon.svg"))  # the same renderer
         self.call("Network.clearBrowserCache")
         before = self.busy()

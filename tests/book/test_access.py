@@ -103,6 +103,19 @@ def test_a_page_is_settled_after_two_seconds_of_work(tab, address, page):
     assert min(tab.settled(f"{address}/{page}") for _ in range(2)) <= SETTLED
 
 
+def test_the_meter_of_work_counts_work_and_not_waiting(tab, address):
+    tab.visit(f"{address}/_static/favicon.svg")
+
+    def takes(script):
+        before = tab.busy()
+        tab.run(script)
+        return tab.busy() - before
+
+    waited = takes("new Promise(done => setTimeout(() => done(1), 500))")
+    worked = takes("{let s = 0; for (let i = 0; i < 3e8; i++) s += i % 7; s}")
+    assert waited < 0.1 < worked
+
+
 def test_panels_side_by_side_stand_one_below_the_other_on_a_phone(tab, address):
     page = "notebooks/adjoint.html"
     for width, stacked in ((1280, False), (390, True)):
