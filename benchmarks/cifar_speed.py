@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.plain_network import PlainNetwork, copy_parameters  # noqa: E402
 from mflib.cifar.architectures import architecture  # noqa: E402
 from mflib.cifar.data import DATASETS  # noqa: E402
-from mflib.cifar.executor import pick_device  # noqa: E402
 from mflib.cifar.graphs import use_graphs  # noqa: E402
+from mflib.cifar.group import pick_device  # noqa: E402
 from mflib.cifar.recipe import config  # noqa: E402
 from mflib.cifar.records import SCHEMA, circumstances, write  # noqa: E402
 from mflib.cifar.store import Plan, Store, epoch_plan  # noqa: E402
