@@ -123,6 +123,9 @@ def _below(record: dict[str, Any]) -> str:
     if record.get("exponents"):
         parts = (f"{name}: {value:.2f}" for name, value in record["exponents"].items())
         words.append("Exponents of the cost: " + ", ".join(parts) + ".")
+    if record.get("kept"):
+        parts = (f"{k['what']} {k['value']:.0e} at {k['size']}" for k in record["kept"])
+        words.append("What our answers keep: " + ", ".join(parts) + ".")
     if record.get("missing"):
         words.append("Not installed: " + ", ".join(record["missing"]) + ".")
     return " ".join(words)

@@ -29,6 +29,7 @@ RECORD = {
     "rows": [ROW, ROW | {"peer": "d", "ratio": 0.5, "spread": [0.4, 0.6], "judged": False}],
     "limit_fraction": {"n=3": 0.5},
     "exponents": {"n": 1.01},
+    "kept": [{"what": "change of <mass>", "size": "n=3", "value": 2e-15, "most": 1e-14}],
     "missing": ["e"],
 }
 
@@ -44,6 +45,7 @@ def test_a_table_says_ratio_goal_difference_and_what_ran(tmp_path):
     assert "a &lt;b&gt; &amp; c" in text and "<b>" not in text
     assert "1.50 [1.25, 2.00]" in text and "missed by a factor 1.3 (at least 2)" in text
     assert "missed by a factor 4 (at least 2)" in text and "(another problem)" in text
+    assert "change of &lt;mass&gt; 2e-15 at n=3" in text
     assert "torch 2" in text and "jax" not in text and "50% at n=3" in text
     met = RECORD | {"rows": [ROW | {"ratio": 2.0, "spread": [2.0, 2.0]}]}
     assert "met (at least 2)" in speed.table(speed.read(written(tmp_path, met)))
