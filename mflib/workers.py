@@ -75,8 +75,9 @@ class Workers:
         return 0
 
     def anywhere(self, call: Callable[[], Any]) -> Any:
-        """Return what a call returns on some worker."""
-        return self.executor.submit(call).result()
+        """Return what a call returns on some worker; lost workers are found out in time."""
+        ((_, future),) = completed(self, [(call,)])
+        return future.result()
 
 
 def _has_dashboard() -> bool:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from mflib.book import speed
+
 sys.path.insert(0, str(ROOT))
 from benchmarks import harness  # noqa: E402
 
@@ -23,6 +25,23 @@ def test_a_job_prints_a_whole_record(name):
     assert any(row["judged"] for row in record["rows"])
     for row in record["rows"]:
         assert row["spread"][0] <= row["ratio"] <= row["spread"][1] and row["ratio"] > 0
+
+
+@pytest.mark.parametrize("name", ["sweep_throughput", "sweep_scaling"])
+def test_a_benchmark_of_sweeps_runs_to_its_end_and_writes_a_record_of_its_page(name, tmp_path):
+    words = ["--points", "2", *(["--seconds", "0"] if name == "sweep_throughput" else [])]
+    path = tmp_path / "record.json"
+    command = [sys.executable, "-m", f"benchmarks.{name}", *words, "--out", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record = speed.read(path)
+    assert record["name"] == name and record["command"].startswith(f"python -m benchmarks.{name} ")
+    assert record["commit"] and record["machine"]["cores"] >= 1 and record["versions"]["torch"]
+    assert [row["points"] for row in record["rows"]] == [2] * (4 if words[2:] else 2)
+    if words[2:]:
+        assert record["rows"][0]["times the loop"] == 1.0
+        assert all(row["processor seconds a point"] > 0 for row in record["rows"])
+    assert speed.table(record)
 
 
 def case(factor=1.0, differs=()):
@@ -47,3 +66,9 @@ def test_the_exponent_of_a_known_cost_is_found(monkeypatch):
     monkeypatch.setattr(harness, "seconds", lambda job, n: job())
     jobs = [lambda size=size: 3.0 * size**1.5 for size in (10, 20, 40)]
     assert harness.exponent([10, 20, 40], jobs) == pytest.approx(1.5)
+
+
+def test_memory_is_the_measured_process_own_whatever_its_parent_holds():
+    held = np.ones(50_000_000)
+    found = harness.peak("adjoint", 0, "ours", toy=True)
+    assert held.nbytes / 2**20 > 380 and found is not None and found < 100

@@ -11,6 +11,8 @@ pytestmark = needs
 AXE = ROOT / "_build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 #: The most bytes that a page may take on its way, text compressed, with nothing in the cache.
 HEAVIEST = 1_500_000
+#: The most seconds of the main thread until a page is loaded, typeset and painted.
+SETTLED = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,12 @@ def test_every_image_says_in_words_what_is_seen(tab, address, page):
 def test_a_page_is_light(tab, address, page):
     tab.width(1280)
     assert tab.fresh(f"{address}/{page}") <= HEAVIEST
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_settled_after_two_seconds_of_work(tab, address, page):
+    tab.width(1280)
+    assert min(tab.settled(f"{address}/{page}") for _ in range(2)) <= SETTLED
 
 
 def test_panels_side_by_side_stand_one_below_the_other_on_a_phone(tab, address):

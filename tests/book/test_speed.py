@@ -73,8 +73,27 @@ def test_a_record_that_is_none_is_refused_by_name(tmp_path, bad):
         speed.read(tmp_path / "none.json")
 
 
-def test_the_page_shows_committed_records_alone():
-    page = (ROOT / "book" / "benchmarks.md").read_text("utf-8")
+def test_rows_that_compare_with_nobody_are_a_table_of_their_columns(tmp_path):
+    rows = [{"way": "a <b>", "points": 50, "times": 1.0}, {"way": "c", "points": 50, "times": 5.25}]
+    machine = {"processor": "One", "cores": 2, "load": 0.04}
+    good = RECORD | {"rows": rows, "machine": machine, "commit": "abc+dirty"}
+    found = speed.read(written(tmp_path, good))
+    text = speed.table(found)
+    assert "a &lt;b&gt;" in text and "<td>5.25</td>" in text and "<th>times</th>" in text
+    assert "One, 2 cores, load 0.0 when it ended, torch 2, commit abc+dirty." in text
+    assert "interleaved" not in text and speed.drawing(found) == ""
+    for bad in (
+        [rows[0], {"way": "c"}],
+        [rows[0] | {"times": float("nan")}],
+        [{"way": None}],
+        [{}],
+    ):
+        with pytest.raises(ClaimError, match="adjoint.json: .*python -m benchmarks adjoint"):
+            speed.read(written(tmp_path, good | {"rows": bad}))
+
+
+def test_the_pages_show_committed_records_alone():
+    pages = [(ROOT / "book" / name).read_text("utf-8") for name in ("benchmarks.md", "rerun.md")]
     for path in (ROOT / "book" / "records" / "bench").glob("*.json"):
         assert speed.read(path)["name"] == path.stem
-        assert f"{{benchmark}} {path.stem}\n" in page
+        assert any(f"{{benchmark}} {path.stem}\n" in page for page in pages)
