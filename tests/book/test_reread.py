@@ -28,7 +28,11 @@ def built(tmp_path):
         out = tmp_path / "_build"
         app = Sphinx(
             *(tmp_path, None, out / "html", out / "doctrees", "html"),
-            confoverrides={"extensions": PARTS, "exclude_patterns": ["_build"]},
+            confoverrides={
+                "extensions": PARTS,
+                "exclude_patterns": ["_build"],
+                "source_suffix": {".md": "myst-nb"},
+            },
             status=None,
             warning=None,
         )
