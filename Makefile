@@ -10,7 +10,13 @@ MINUTES ?= 9
 DATA    ?=
 TRAINER := $(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON))
 
-.PHONY: book run test lint format test-site ledger table table-small clean help
+# make pdf: pages of the built site on paper
+PAGES    ?= notebooks/primer
+CHROMIUM ?= $(firstword $(shell command -v chromium chromium-browser google-chrome))
+PRINTER  := --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking \
+            --virtual-time-budget=30000 --no-pdf-header-footer
+
+.PHONY: book run test lint format test-site ledger table table-small pdf clean help
 
 help:
 	@echo "make book       run every chapter and render the site into _build/html"
@@ -21,6 +27,7 @@ help:
 	@echo "make table      run missing rows of the CIFAR table for MINUTES=9, with DATA=DIR"
 	@echo "make table-small  the same for the small protocol, which needs no GPU"
 	@echo "make test-site  drive the rendered site in a headless browser; npm, where it is, fetches axe-core"
+	@echo "make pdf        print pages of the built site, PAGES='notebooks/primer book/index', by Chromium"
 	@echo "make clean      remove what the build made (the environment stays)"
 
 # torch comes without hashes: which of its files is right depends on the machine
@@ -52,7 +59,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 test-site: $(STAMP)
-	$(BIN)/python -m pytest -m site
+	$(BIN)/python -m pytest -n 2 -m site
 
 ledger: $(STAMP)
 	$(BIN)/mflib ledger
@@ -64,6 +71,16 @@ table:
 table-small:
 	$(TRAINER) -m mflib.cifar all --protocol small --minutes $(MINUTES) $(if $(DATA),--data $(DATA)) $(ARGS)
 	-$(TRAINER) -m mflib.cifar table
+
+pdf:
+	@test -n "$(CHROMIUM)" || { echo "no Chromium found: install it, or set CHROMIUM=..."; exit 1; }
+	@for page in $(PAGES); do \
+	  test -f _build/html/$$page.html || { echo "$$page: no such page; make book first"; exit 1; }; \
+	  mkdir -p _build/pdf/$$(dirname $$page) && home=$$(mktemp -d) && \
+	  $(CHROMIUM) $(PRINTER) --user-data-dir=$$home --print-to-pdf=_build/pdf/$$page.pdf \
+	    "file://$(CURDIR)/_build/html/$$page.html" 2>/dev/null && \
+	  rm -rf $$home && echo "_build/pdf/$$page.pdf" || exit 1; \
+	done
 
 clean:
 	rm -rf _build

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from .harness import JOBS, measure, memory
+from .outside import make
 
 
 def main() -> None:
@@ -17,6 +18,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="interleaved pairs")
     parser.add_argument("--toy", action="store_true", help="small sizes, as the tests do")
     parser.add_argument("--out", metavar="FILE", help="write the record to a file as well")
+    parser.add_argument(
+        "--with-neural-tangents",
+        action="store_true",
+        help="make its environment in _build/peers first, where that is not done (600 MB)",
+    )
     parser.add_argument("--memory", nargs=2, metavar=("SIZE", "WHO"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rounds < 1:
@@ -25,6 +31,8 @@ def main() -> None:
         size, who = int(options.memory[0]), options.memory[1]
         print(json.dumps(memory(options.name, size, who, options.toy)))
         return
+    if options.with_neural_tangents:
+        make("neural_tangents")
     found = measure(options.name, options.rounds, options.toy)
     text = json.dumps(found, indent=1)
     if options.out:

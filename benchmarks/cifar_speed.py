@@ -15,7 +15,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,15 +28,14 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plain_network import PlainNetwork  # noqa: E402
-
+from benchmarks.plain_network import PlainNetwork, copy_parameters  # noqa: E402
 from mflib.cifar.architectures import architecture  # noqa: E402
 from mflib.cifar.data import DATASETS  # noqa: E402
-from mflib.cifar.executor import pick_device  # noqa: E402
 from mflib.cifar.graphs import use_graphs  # noqa: E402
+from mflib.cifar.group import pick_device  # noqa: E402
 from mflib.cifar.recipe import config  # noqa: E402
 from mflib.cifar.records import SCHEMA, circumstances, write  # noqa: E402
-from mflib.cifar.store import Store  # noqa: E402
+from mflib.cifar.store import Plan, Store, epoch_plan  # noqa: E402
 from mflib.cifar.training import Run  # noqa: E402
 
 KINDS = {
@@ -46,36 +46,49 @@ KINDS = {
 
 
 class Images(torch.utils.data.Dataset):
-    """Images one at a time: pad, crop, flip and normalise, as tutorials do."""
+    """An epoch's images one at a time: pad, crop, flip and normalise, as tutorials do."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, pad: int) -> None:
+    def __init__(self, images: np.ndarray, labels: np.ndarray, plan: Plan, pad: int) -> None:
         self.images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-        self.labels, self.pad, self.size = torch.from_numpy(labels), pad, images.shape[1]
+        self.labels, self.plan = torch.from_numpy(labels), plan
+        self.pad, self.size = pad, images.shape[1]
         self.mean = torch.tensor(DATASETS["cifar10"].mean)[:, None, None]
         self.std = torch.tensor(DATASETS["cifar10"].std)[:, None, None]
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
+        i = self.plan.order[place]
         x = F.pad(self.images[i], (self.pad,) * 4)
-        top, left = torch.randint(0, 2 * self.pad + 1, (2,)).tolist()
+        top, left = self.plan.crop[place].tolist()
         x = x[:, top : top + self.size, left : left + self.size]
-        if torch.rand(()) < 0.5:
+        if self.plan.flip[place]:
             x = x.flip(2)
         return (x.float() / 255 - self.mean) / self.std, self.labels[i]
 
 
 class PlainLoop:
-    """Modules, torch.optim.SGD and batches from an iterator that starts over."""
+    """Modules, torch.optim.SGD and batches from an iterator that starts over.
 
-    def __init__(self, run: Run, batches: Callable[[], Any], bf16: bool) -> None:
+    It begins with the parameters of the run, if that is a vanilla one.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        batches: Callable[[], Any],
+        bf16: bool,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
         self.device, self.bf16 = run.device, bf16
-        self.net = PlainNetwork(run.net.arch).to(run.device)
+        self.net = PlainNetwork(run.net.arch)
+        copy_parameters(run.net, run.theta.cpu(), self.net)
+        self.net.to(run.device, memory_format=layout)
         self.optimiser = torch.optim.SGD(
-            self.net.parameters(), 0.1, momentum=0.9, weight_decay=1e-4
+            self.net.parameters(), run.cfg.rate, run.cfg.momentum, weight_decay=run.cfg.weight_decay
         )
-        self.batches, self._left = batches, iter(())
+        self.batches, self._left, self.loss = batches, iter(()), torch.zeros(())
 
     def step(self) -> int:
         batch = next(self._left, None)
@@ -88,7 +101,73 @@ class PlainLoop:
             loss = F.cross_entropy(self.net(x), y)
         loss.backward()
         self.optimiser.step()
+        self.loss = loss.detach()
         return len(y)
+
+
+@dataclass(frozen=True)
+class Made:
+    """Random images, and the store that the trainer draws its batches from."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    store: Store
+    pad: int
+
+
+def runs(
+    net: str,
+    which: list[tuple[int, str]],
+    device: torch.device,
+    images: int,
+    precision: str = "fp32",
+) -> tuple[list[Run], Made]:
+    """Return runs (seed, kind of network) on random images: speed knows no content."""
+    pad, arch = config(net, "vanilla", 0).pad, architecture(net, 10)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (images, arch.size, arch.size, 3), dtype=np.uint8)
+    labels, ten = rng.integers(0, 10, images), DATASETS["cifar10"]
+    store = Store(
+        *(pixels, labels, pixels[:100], labels[:100]),
+        mean=ten.mean,
+        std=ten.std,
+        classes=10,
+        device=device,
+        pad=pad,
+    )
+    made = [
+        Run(config(net, how, seed, precision=precision, epochs=10**6), store) for seed, how in which
+    ]
+    return made, Made(pixels, labels, store, pad)
+
+
+def plan(run: Run, made: Made) -> Plan:
+    """Return the order, crops and flips of the run's first epoch."""
+    return epoch_plan(len(made.pixels), run.cfg.seed, 0, made.pad, made.store.flip)
+
+
+def loader(run: Run, made: Made) -> torch.utils.data.DataLoader:
+    """Return the run's first epoch, image by image."""
+    cuda = run.device.type == "cuda"
+    return torch.utils.data.DataLoader(
+        Images(made.pixels, made.labels, plan(run, made), made.pad),
+        run.cfg.batch,
+        pin_memory=cuda,
+        drop_last=True,
+        num_workers=min(8, os.cpu_count() or 1) if cuda else 0,
+        persistent_workers=cuda,
+    )
+
+
+def arrays(run: Run, made: Made) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give the batches of the run's first epoch as the trainer makes them."""
+    parts = plan(run, made)
+    index, crop, flip = (p.to(run.device) for p in (parts.order, parts.crop, parts.flip))
+    for at in torch.arange(len(index), device=run.device).split(run.cfg.batch):
+        yield (
+            made.store.batch(index[at], crop[at], flip[at], torch.float32),
+            made.store.labels[index[at]],
+        )
 
 
 def rate(step: Callable[[], int], device: torch.device, seconds: float) -> float:
@@ -145,28 +224,9 @@ def measure(
     where = pick_device(device)
     cuda = where.type == "cuda"
     precision = "bf16" if cuda else "fp32"
-    model, arch = config(net, "vanilla", 0), architecture(net, 10)
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (images, arch.size, arch.size, 3), dtype=np.uint8)
-    labels = rng.integers(0, 10, images)
-    ten = DATASETS["cifar10"]
-    store = Store(
-        pixels,
-        labels,
-        pixels[:100],
-        labels[:100],
-        mean=ten.mean,
-        std=ten.std,
-        classes=10,
-        device=where,
-        pad=model.pad,
-    )
-    runs = [
-        Run(config(net, how, seed, precision=precision, epochs=10**6), store)
-        for seed in range(pairs)
-        for how in ("vanilla", "mean-field")
-    ]
-    for run in runs:
+    which = [(seed, how) for seed in range(pairs) for how in ("vanilla", "mean-field")]
+    made, data = runs(net, which, where, images, precision)
+    for run in made:
         use_graphs(run)
 
     def trainer(chosen: list[Run]) -> Callable[[], int]:
@@ -178,28 +238,12 @@ def measure(
 
         return step
 
-    loader = torch.utils.data.DataLoader(
-        Images(pixels, labels, model.pad),
-        128,
-        shuffle=True,
-        pin_memory=cuda,
-        drop_last=True,
-        num_workers=min(8, os.cpu_count() or 1) if cuda else 0,
-        persistent_workers=cuda,
-    )
-
-    def arrays() -> Any:
-        run = runs[0]
-        order = torch.randperm(images, device=where)
-        for part in order.split(128):
-            batch = store.batch(part, run.crop[part], run.flip[part], torch.float32)
-            yield batch, store.labels[part]
-
+    images_one_by_one = loader(made[0], data)
     loops = {
-        "DataLoader": PlainLoop(runs[0], lambda: loader, cuda).step,
-        "arrays": PlainLoop(runs[0], arrays, cuda).step,
-        "alone": trainer(runs[1:2]),
-        "together": trainer(runs),
+        "DataLoader": PlainLoop(made[0], lambda: images_one_by_one, cuda).step,
+        "arrays": PlainLoop(made[0], lambda: arrays(made[0], data), cuda).step,
+        "alone": trainer(made[1:2]),
+        "together": trainer(made),
     }
     for step in loops.values():
         step()
@@ -216,13 +260,13 @@ def measure(
         "net": net,
         **circumstances(where),
         "precision": precision,
-        "runs_together": len(runs),
+        "runs_together": len(made),
         "rounds": rounds,
         "seconds_each": seconds,
         "images_per_second": {key: median(values) for key, values in rates.items()},
         "ratio": {key: median(values) for key, values in ratios.items()},
         "ratio_range": {key: [min(v), max(v)] for key, v in ratios.items()},
-        "time_shares": time_shares(runs[1]),
+        "time_shares": time_shares(made[1]),
     }
 
 

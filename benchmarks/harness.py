@@ -29,11 +29,26 @@ import torch  # noqa: E402
 from mflib import provenance  # noqa: E402
 from mflib.activations import tanh_form  # noqa: E402
 
+from .outside import Outside  # noqa: E402
+
 torch.set_num_threads(1)
 
 #: Every job is a module of this name.
-JOBS = ("adjoint", "gram", "exact_kl", "trajectory", "rademacher", "series")
-PACKAGES = ("torch", "numpy", "scipy", "jax", "torchdiffeq", "diffrax", "POT", "neural-tangents")
+JOBS = (
+    "adjoint",
+    "gram",
+    "exact_kl",
+    "trajectory",
+    "rademacher",
+    "series",
+    "pde",
+    "spirals",
+    "cifar_step",
+)
+PACKAGES = (
+    *("torch", "numpy", "scipy", "jax", "torchdiffeq", "diffrax", "POT"),
+    *("FiPy", "py-pde", "numba"),
+)
 
 
 @dataclass
@@ -44,7 +59,8 @@ class Case:
     is not installed is None. ``tolerance`` is how far its answer may be from ours, relative to
     the largest entry, and ``differs`` names peers that solve another problem by design: their
     difference is reported and not judged. ``work`` is what the machine must do at least:
-    flops of products and evaluations of sigma.
+    flops of products and evaluations of sigma. ``bounds`` returns what our own answer must keep:
+    a number and the most it may be, by name.
     """
 
     size: str
@@ -54,6 +70,7 @@ class Case:
     differs: tuple[str, ...] = ()
     work: tuple[float, float] | None = None
     goals: dict[str, float] = field(default_factory=dict)
+    bounds: Callable[[], dict[str, tuple[float, float]]] | None = None
 
 
 def cases(name: str, toy: bool) -> list[Callable[[], Case]]:
@@ -71,6 +88,8 @@ def optional(module: str) -> Any:
 
 def seconds(job: Callable[[], Any], repeats: int) -> float:
     """Processor time of one call."""
+    if isinstance(job, Outside):
+        return job.seconds(repeats)
     begin = time.process_time()
     for _ in range(repeats):
         job()
@@ -105,19 +124,34 @@ def rates(rounds: int, least: float) -> dict[str, float]:
     return {"flops": 2 * 768**3 / median(product), "sigma": tile.numel() / median(values)}
 
 
-def memory(name: str, index: int, who: str, toy: bool) -> float:
-    """Return the MiB that one call adds to the peak of this process, which does nothing else."""
+def highest() -> float:
+    """Return the most MiB that this program has held.
+
+    The system's ``ru_maxrss`` begins at what the process that started this one held, so where
+    the kernel tells the program's own peak, that is read.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        own = next(v for v in status.read_text().splitlines() if v.startswith("VmHWM:"))
+        return int(own.split()[1]) / 1024
     import resource
 
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def memory(name: str, index: int, who: str, toy: bool) -> float:
+    """Return the MiB that one call adds to the peak of this process, which does nothing else."""
     case = cases(name, toy)[index]()
     job = case.ours if who == "ours" else case.peers[who]
+    if isinstance(job, Outside):
+        return job.memory()
     tiny = cases(name, True)[0]()
     warm = tiny.ours if who == "ours" else tiny.peers.get(who)
     if warm:
         warm()  # libraries load on the first call
     before = psutil.Process().memory_info().rss
     job()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before / 2**20
+    return highest() - before / 2**20
 
 
 def peak(name: str, index: int, who: str, toy: bool) -> float | None:
@@ -130,10 +164,14 @@ def peak(name: str, index: int, who: str, toy: bool) -> float | None:
 def measure(name: str, rounds: int = 7, toy: bool = False) -> dict[str, Any]:
     """Return the record of a job."""
     least = 0.002 if toy else 0.1
-    rows, missing, times, fractions = [], set(), {}, {}
+    rows, kept, missing, times, fractions, outside = [], [], set(), {}, {}, {}
     for index, make in enumerate(cases(name, toy)):
         case = make()
         expected, own = case.ours(), None if toy else peak(name, index, "ours", toy)
+        for what, (value, most) in (case.bounds() if case.bounds else {}).items():
+            if not value <= most:
+                raise SystemExit(f"{name}, {case.size}: {what} is {value:.1e}, above {most:.0e}")
+            kept.append({"what": what, "size": case.size, "value": value, "most": most})
         for peer, job in case.peers.items():
             if job is None:
                 missing.add(peer)
@@ -144,6 +182,8 @@ def measure(name: str, rounds: int = 7, toy: bool = False) -> dict[str, Any]:
             if judged and not agreement <= case.tolerance:
                 raise SystemExit(f"{name}, {case.size}: {peer} differs by {agreement:.1e}")
             mine, theirs = pairs(case.ours, job, rounds, least)
+            if isinstance(job, Outside):
+                outside = {f"{job.name}: {k}": v for k, v in job.ask("versions").items()}
             ratios = sorted(b / a for a, b in zip(mine, theirs, strict=True))
             times[case.size] = median(mine)
             rows.append(
@@ -171,10 +211,11 @@ def measure(name: str, rounds: int = 7, toy: bool = False) -> dict[str, Any]:
         "title": module.__doc__.strip().splitlines()[0].rstrip("."),
         "command": f"python -m benchmarks {name} --json",
         "machine": {"processor": provenance.processor(), "threads": 1, "tanh": tanh_form()},
-        "versions": provenance.versions(*PACKAGES),
+        "versions": provenance.versions(*PACKAGES) | outside,
         "commit": provenance.commit(Path(__file__).resolve().parents[1]),
         "rounds": rounds,
         "rows": rows,
+        "kept": kept,
         "missing": sorted(missing),
         "limit_fraction": fractions,
         "exponents": exponents,

@@ -1,6 +1,6 @@
 """What a point of a sweep costs besides its computation: ten thousand that compute nothing.
 
-    python -m benchmarks.sweep_scaling --points 10000 --json
+    python -m benchmarks.sweep_scaling --points 10000 --out book/records/bench/sweep_scaling.json
 
 A scheduler and workers run as processes of their own, the command's part in this one; the
 processor time of each is counted. The table is the real one, on the disk after every point.
@@ -20,7 +20,7 @@ import psutil
 
 from benchmarks.sweep_throughput import ROOT, arguments, checkout, describe, show
 from mflib import workers
-from mflib.book import sweep
+from mflib.book import grid
 
 
 def nothing(order: dict) -> dict:
@@ -79,11 +79,11 @@ def measure(points: int, count: int) -> dict:
         folder = Path(name)
         root, out = checkout(folder, 0.0), folder / "runs"
         with cluster(folder, count) as (processes, address):
-            todo = sweep.points(root, ["second"], {"seed": list(range(points))})
+            todo = grid.points(root, ["second"], {"seed": list(range(points))})
             before = [spent(p) for p in processes]
             began, mine = time.monotonic(), time.process_time()
             place = lambda: workers.connect(address)  # noqa: E731
-            done = sweep.run(root, todo, out, place, say=lambda line: None, work=nothing)
+            done = grid.run(root, todo, out, place, say=lambda line: None, work=nothing)
             wall, mine = time.monotonic() - began, time.process_time() - mine
             used = [spent(p) - b for p, b in zip(processes, before, strict=True)]
         assert done.done == points and done.failed == 0, done
@@ -109,7 +109,7 @@ def main() -> None:
         slow = max(row["scheduler, ms a point"], row["command and table, ms a point"])
         row["floor for 1e5 points, min"] = 1e5 * slow / 6e4
         row["csv for 1e5 points, MB"] = row["csv, bytes a point"] * 0.1
-    show(describe("sweep_scaling", rows), options)
+    show(describe(options, "sweep_scaling", __doc__.splitlines()[0], rows), options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Fifty seeds of a one-second chapter: a sweep on two workers beside papermill in a loop.
 
     python -m benchmarks.sweep_throughput --points 50 --json
-    python -m benchmarks.sweep_throughput --points 50 --record book/records/bench
+    python -m benchmarks.sweep_throughput --points 50 --out book/records/bench/sweep_throughput.json
 
 The chapter imports what ours import, computes for a second of processor time, draws a figure
 and states a claim. `loop` is the shell's: one `papermill` command a seed. `python loop` calls
@@ -115,14 +115,22 @@ def measure(points: int, seconds: float) -> list[dict]:
     return rows
 
 
-def describe(name: str, rows: list[dict]) -> dict:
-    """Return the record."""
+def describe(options: argparse.Namespace, name: str, title: str, rows: list[dict]) -> dict:
+    """Return the record: the rows, what ran and where, and the command that does it again."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    load = os.getloadavg()[0]
+    seconds = f" --seconds {options.seconds:g}" if "seconds" in options else ""
     return {
         "name": name,
-        "machine": f"{provenance.processor()}, {cores} cores, load {load:.1f} at the end",
+        "title": title.rstrip("."),
+        "command": f"python -m benchmarks.{name} --points {options.points}{seconds} --json",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": {
+            "processor": provenance.processor(),
+            "cores": cores,
+            "load": os.getloadavg()[0],
+        },
         "versions": provenance.versions("torch", "papermill", "distributed", "ipykernel"),
+        "commit": provenance.commit(ROOT),
         "rows": rows,
     }
 
@@ -130,8 +138,8 @@ def describe(name: str, rows: list[dict]) -> dict:
 def show(found: dict, options: argparse.Namespace) -> None:
     """Print the record, and write it where it is asked for."""
     text = json.dumps(found, indent=1) + "\n"
-    if options.record:
-        provenance.write(Path(options.record) / f"{found['name']}.json", text)
+    if options.out:
+        provenance.write(Path(options.out), text)
     print(text if options.json else "\n".join(map(str, found["rows"])))
 
 
@@ -139,8 +147,8 @@ def arguments(words: str, points: int) -> argparse.ArgumentParser:
     """Return the options that the benchmarks of sweeps share."""
     parser = argparse.ArgumentParser(description=words)
     parser.add_argument("--points", type=int, default=points)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--record", metavar="DIR", help="write the record there")
+    parser.add_argument("--json", action="store_true", help="print the record, not a table")
+    parser.add_argument("--out", metavar="FILE", help="write the record to a file as well")
     return parser
 
 
@@ -148,7 +156,10 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0], 50)
     parser.add_argument("--seconds", type=float, default=1.0, help="that the chapter computes")
     options = parser.parse_args()
-    show(describe("sweep_throughput", measure(options.points, options.seconds)), options)
+    if options.points < 1 or not 0 <= options.seconds < 1e6:
+        parser.error("--points and --seconds: at least one point, and no negative time")
+    rows = measure(options.points, options.seconds)
+    show(describe(options, "sweep_throughput", __doc__.splitlines()[0], rows), options)
 
 
 if __name__ == "__main__":

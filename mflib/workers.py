@@ -7,6 +7,7 @@ words of ``concurrent.futures``; behind it stands Dask distributed, or this proc
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -75,8 +76,9 @@ class Workers:
         return 0
 
     def anywhere(self, call: Callable[[], Any]) -> Any:
-        """Return what a call returns on some worker."""
-        return self.executor.submit(call).result()
+        """Return what a call returns on some worker; lost workers are found out in time."""
+        ((_, future),) = completed(self, [(call,)])
+        return future.result()
 
 
 def _has_dashboard() -> bool:
@@ -151,6 +153,8 @@ def _distributed() -> Any:
         import distributed
     except ImportError:
         raise WorkersError("scheduler: needs dask (pip install 'dask[distributed]')") from None
+    # a scheduler that is lost is one error of ours; its client would print tracebacks beside
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     return distributed
 
 
@@ -213,8 +217,6 @@ def local(
     environment : dict
         More of their environment.
     """
-    import logging
-
     distributed = _distributed()
     counts = dict.fromkeys(COUNTS, str(threads))
     with _uninterrupted():

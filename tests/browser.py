@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import threading
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -78,6 +79,7 @@ class Tab:
         self.bytes = 0
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Performance.enable", timeDomain="threadTicks")
 
     def call(self, method, **parameters):
         number = next(self.count)
@@ -108,6 +110,7 @@ class Tab:
         self.call("Page.navigate", url=url)
         end = time.time() + 30
         while not self.loaded and time.time() < end:
+            time.sleep(0.01)
             self.run("1")
         # typesetting is asynchronous: wait until it is over
         self.run("window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => 1) : 1")
@@ -125,6 +128,25 @@ class Tab:
         self.visit(url)
         self.run("new Promise(done => setTimeout(done, 200))")
         return self.bytes
+
+    def busy(self):
+        """The seconds of processor time that the page's main thread has taken so far."""
+        found = self.call("Performance.getMetrics")["metrics"]
+        return next(m["value"] for m in found if m["name"] == "TaskDuration")
+
+    def settled(self, url):
+        """Visit a page afresh; return what its main thread took until the page was settled.
+
+        That is loaded, typeset, with its fonts, and painted. Counted is the time of the
+        processor and not the clock's, which other work on the machine would lengthen.
+        """
+        self.visit(urllib.parse.urljoin(url, "/_static/favicon.svg"))  # the same renderer
+        self.call("Network.clearBrowserCache")
+        before = self.busy()
+        self.visit(url)
+        painted = "requestAnimationFrame(() => requestAnimationFrame(() => done(1)))"
+        self.run(f"document.fonts.ready.then(() => new Promise(done => {painted}))")
+        return self.busy() - before
 
     def colours(self, mode):
         """Show the page in the light or in the dark."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
+# a shell's job in the background ignores Ctrl-C, and so would every process that a test starts
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLAIM = """from mflib.claims import Claim, Identity
 claim = Claim("{id}", paper="lu2020", where="here", kind="identity",

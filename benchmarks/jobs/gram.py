@@ -2,7 +2,7 @@
 
 ``per sample`` differentiates each output by autograd and multiplies the rows; ``torch.func`` is
 the Jacobian by vmap of grad. Neural-tangents differentiates the same network; it needs an older
-JAX, so it runs only where it is installed.
+JAX, so it runs in a process of its own, whose environment ``--with-neural-tangents`` makes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from mflib.gram import gram_encoder
 from mflib.measures import LayeredMeasure
 from mflib.ode import Pass, network
 
-from ..harness import Case, optional
+from ..harness import Case
+from ..outside import Outside, environment
 
 SIZES = [(64, 100, 10, 8), (128, 500, 10, 8), (128, 200, 5, 64), (250, 1000, 5, 8)]
 TOY = [(8, 6, 3, 2)]
@@ -71,21 +72,9 @@ def by_func(theta, x):
 
 
 def neural_tangents(theta, x):
-    nt, jax = optional("neural_tangents"), optional("jax")
-    if nt is None:
+    if not environment("neural_tangents").exists():
         return None
-    jnp, (L, N), d = jax.numpy, theta.shape[:2], x.shape[1]
-    x, theta = jnp.asarray(x.numpy()), jnp.asarray(theta.numpy())
-
-    def f(theta, x):
-        def layer(X, p):
-            u, w, b = p[:, :d], p[:, d : 2 * d], p[:, -1]
-            return X + jnp.tanh(X @ w.T + b) @ u / (L * N), None
-
-        return jax.lax.scan(layer, x, theta)[0][:, :1]
-
-    kernel = jax.jit(nt.empirical_ntk_fn(f, trace_axes=(-1,), vmap_axes=0, implementation=2))
-    return lambda: jax.block_until_ready(kernel(x, None, theta)) * (L * N)
+    return Outside("neural_tangents", x=x.numpy(), theta=theta.numpy())
 
 
 def case(size):

@@ -66,6 +66,15 @@ const scrollable = () => document.querySelectorAll("mjx-container, .bd-article p
     if (box.scrollWidth > box.clientWidth + 1 && box.clientWidth > 0) box.tabIndex = 0;
   });
 
+// On paper everything is unfolded and every picture is there; afterwards the page is as before.
+window.addEventListener("beforeprint", () => {
+  document.querySelectorAll("details:not([open])").forEach(fold => { fold.open = fold.dataset.printed = true; });
+  document.querySelectorAll("img[loading=lazy]").forEach(image => { image.loading = "eager"; });
+});
+window.addEventListener("afterprint", () => {
+  document.querySelectorAll("details[data-printed]").forEach(fold => { fold.open = false; delete fold.dataset.printed; });
+});
+
 document.addEventListener("DOMContentLoaded", () => {
   // a role that ARIA has given up, for the entries of the list of references
   document.querySelectorAll("[role=doc-biblioentry]").forEach(entry => entry.setAttribute("role", "listitem"));
@@ -73,6 +82,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const settled = () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(scrollable);
   window.addEventListener("load", settled);
   window.addEventListener("resize", settled);
+  document.addEventListener("toggle", settled, true);  // what was folded has no width before
   document.querySelectorAll(".mf-map").forEach(trace);
   unfold();
 });

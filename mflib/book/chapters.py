@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "PRESETS",
+    "SHIPPED",
     "Chapter",
     "ChapterError",
     "Parameter",
@@ -31,6 +32,9 @@ __all__ = [
 
 #: The values of the parameter ``preset``: decides every verdict; sharper and slower.
 PRESETS = ("quick", "full")
+
+#: The chapters that a wheel brings, laid out as in a checkout; setup.py puts them there.
+SHIPPED = Path(__file__).resolve().with_name("shipped")
 
 #: A name that is a file, a page and a word of the command line alike.
 _NAME = re.compile(r"[A-Za-z0-9][\w-]*")
@@ -71,17 +75,26 @@ class Parameter(NamedTuple):
 
 
 def find_root(start: Path | None = None) -> Path:
-    """Return the checkout that holds `start` (default: MFLIB_ROOT, else the current folder).
+    """Return the checkout that holds `start`; by default the chapters of the wheel count, too.
+
+    Parameters
+    ----------
+    start : Path, optional
+        Default: MFLIB_ROOT, else the current folder; where that is in no checkout, what the
+        installed wheel brings.
 
     Raises
     ------
     ChapterError
         If no folder upwards holds ``notebooks/`` and ``_toc.yml``.
     """
-    start = Path(start or os.environ.get("MFLIB_ROOT") or Path.cwd()).resolve()
+    given = start or os.environ.get("MFLIB_ROOT")
+    start = Path(given or Path.cwd()).resolve()
     for folder in (start, *start.parents):
         if (folder / "notebooks").is_dir() and (folder / "_toc.yml").is_file():
             return folder
+    if not given and SHIPPED.is_dir():
+        return SHIPPED
     raise ChapterError(
         f"{start}: not inside a checkout of the book (no notebooks/ and _toc.yml upwards); "
         "change to it or set MFLIB_ROOT"

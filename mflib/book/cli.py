@@ -17,7 +17,7 @@ from typing import Any
 
 from .. import provenance, workers
 from ..claims import KINDS
-from . import chapters, coverage, execute, executed, hold, referee, runner, sweep, template
+from . import chapters, coverage, execute, executed, grid, hold, referee, runner, template
 from . import ledger as books
 
 __all__ = ["main"]
@@ -329,18 +329,18 @@ def _sweep(root: Path, options: argparse.Namespace) -> int:
     given: dict[str, Any] = dict(options.parameter)
     if options.preset:
         given["preset"] = options.preset
-    grid: dict[str, list[Any]] = {}
+    axes: dict[str, list[Any]] = {}
     for text in options.grid:
-        name, values = sweep.values_of(text)
-        if name in grid or (name == "seed" and options.seeds):
+        name, values = grid.values_of(text)
+        if name in axes or (name == "seed" and options.seeds):
             raise chapters.ChapterError(f"parameter {name}: has two grids")
-        grid[name] = values
+        axes[name] = values
     if options.seeds:
-        grid["seed"] = sweep.seeds_of(options.seeds)
-    todo = sweep.points(root, [options.chapter], grid, given)
+        axes["seed"] = grid.seeds_of(options.seeds)
+    todo = grid.points(root, [options.chapter], axes, given)
     began = time.monotonic()
     try:
-        count = sweep.run(
+        count = grid.run(
             root,
             todo,
             options.out,
@@ -585,7 +585,19 @@ def _command(argv: list[str]) -> int:
         "referee": _referee,
         "new": _new,
     }
-    return commands[options.command](chapters.find_root(options.root), options)
+    root = chapters.find_root(options.root)
+    if root == chapters.SHIPPED:
+        _beside(options)
+    return commands[options.command](root, options)
+
+
+def _beside(options: argparse.Namespace) -> None:
+    """Let results lie in the current folder where the chapters are those of a wheel."""
+    if options.command == "new":
+        raise chapters.ChapterError("new: needs a checkout; change to one or set MFLIB_ROOT")
+    if options.command != "sweep" and options.out is None:
+        folder = "runs/referee" if options.command == "referee" else "_build/chapters"
+        options.out = Path.cwd() / folder
 
 
 if __name__ == "__main__":

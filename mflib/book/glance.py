@@ -15,8 +15,8 @@ from . import badges
 
 __all__ = ["facts", "minutes"]
 
-#: Words a minute; seconds for a displayed formula, a figure and a line of code.
-_WORDS, _DISPLAY, _FIGURE, _LINE = 180, 15, 20, 2
+#: Words a minute; seconds for a displayed formula, a figure, a card and a line of code.
+_WORDS, _DISPLAY, _FIGURE, _CARD, _LINE = 180, 15, 20, 30, 2
 
 _FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell", "parameters"}
 
@@ -24,8 +24,8 @@ _FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell", "parameters
 def minutes(cells: list[dict[str, Any]]) -> int:
     """Return the minutes that the main text of a chapter takes to read.
 
-    Counted are words (a formula within a line is one), displayed formulas, figures and
-    lines of code in view; not the exercises, nor what is folded.
+    Counted are words (a formula within a line is one), displayed formulas, figures, the
+    cards of claims and lines of code in view; not the exercises, nor what is folded.
 
     Parameters
     ----------
@@ -42,11 +42,12 @@ def minutes(cells: list[dict[str, Any]]) -> int:
     >>> minutes([{"cell_type": "markdown", "source": "word " * 900, "tags": []}])
     5
     """
-    words = displays = figures = lines = 0
+    words = displays = figures = cards = lines = 0
     for cell in cells:
         text = cell["source"]
         if cell["cell_type"] == "code":
-            figures += "plt.subplots" in text
+            figures += "plt.subplots" in text or "slider(" in text
+            cards += text.strip().splitlines()[-1:] == ["claim"]
             folded = bool(_FOLDED & set(cell["tags"]))
             lines += 0 if folded else sum(bool(line.strip()) for line in text.splitlines())
             continue
@@ -57,8 +58,8 @@ def minutes(cells: list[dict[str, Any]]) -> int:
         words, displays = words + len(re.findall(r"\w[\w'-]*", text)), displays + shown
         if exercises:
             break
-    spent = words * 60 / _WORDS + displays * _DISPLAY + figures * _FIGURE + lines * _LINE
-    return max(1, round(spent / 60))
+    spent = words * 60 / _WORDS + displays * _DISPLAY + lines * _LINE
+    return max(1, round((spent + figures * _FIGURE + cards * _CARD) / 60))
 
 
 def facts(read: int, seconds: float | None, claims: list[dict[str, Any]]) -> str:

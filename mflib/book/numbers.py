@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from ..claims import ClaimError, card
 
-__all__ = ["ROLES", "look_up", "rounded"]
-
-
-def rounded(value: float, interval: list[float] | None) -> str:
-    """Write a measurement with the digits that its interval supports, at most six.
-
-    Parameters
-    ----------
-    value : float
-        What was measured.
-    interval : list of float or None
-        Its ends; None for a number without one.
-
-    Examples
-    --------
-    >>> rounded(-0.50123, [-0.5113, -0.4912]), rounded(2.877029, None), rounded(0.99996, [0.9, 1.1])
-    ('-0.50', '2.87703', '1.0')
-    """
-    if interval is None or interval[0] == interval[1]:
-        return card.number(value)
-    half = (interval[1] - interval[0]) / 2
-    digits = max(0, min(6, -math.floor(math.log10(half))))
-    return f"{round(value, digits) + 0.0:.{digits}f}"
+__all__ = ["ROLES", "look_up"]
 
 
 def _measured(check: dict[str, Any]) -> str:
-    return rounded(check["measured"], check["interval"])
+    return card.rounded(check["measured"], check["interval"])
 
 
 def _interval(check: dict[str, Any]) -> str:
-    if not check["interval"]:
-        return card.number(check["measured"])
     ends = check["interval"]
-    return f"[{', '.join(rounded(end, ends) for end in ends)}]"
+    return card.span(ends) if ends else card.number(check["measured"])
 
 
 #: What a role says of a check; ``verdict`` speaks of the claim.

@@ -14,7 +14,10 @@ def _names(path: Path, changed: int) -> dict[str, str]:
 
     names = {}
     for key, entry in parse_file(path).entries.items():
-        authors = ["".join(person.last_names) for person in entry.persons.get("author", [])]
+        authors = [
+            " ".join([*person.prelast_names, *person.last_names])
+            for person in entry.persons.get("author", [])
+        ]
         year = entry.fields.get("year", "")
         if not authors or authors[0].startswith(("{Anonymous", "Anonymous")):
             names[key] = key.replace("_", "-").capitalize() + " paper"

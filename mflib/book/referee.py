@@ -15,7 +15,7 @@ from .. import provenance
 from ..claims import SCHEMA
 from . import chapters, executed
 from . import ledger as books
-from .sweep import seeds_of
+from .grid import seeds_of
 
 __all__ = [
     "changed",

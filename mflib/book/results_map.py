@@ -92,7 +92,10 @@ def _box(
     link: Callable[[dict[str, Any]], str],
 ) -> str:
     first, second, tone = _words(node, claims)
-    short = textwrap.shorten(second, 20, placeholder="").rstrip(",/ ") or second[:20]
+    short = second
+    if len(second) > 19:
+        cut = textwrap.shorten(second, 18, placeholder="").rstrip(",/ ") or second[:18]
+        short = f"{cut}…"
     inner = (
         f"<title>{html.escape(_said(node, claims))}</title>"
         f'<rect x="{x:g}" y="{y:g}" width="{_WIDE}" height="{_HIGH}" rx="6"/>'

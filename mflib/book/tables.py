@@ -12,7 +12,7 @@ from typing import Any
 from ..claims import card, trials
 from . import badges, referee
 
-__all__ = ["address", "again", "apart", "benchmark", "claims", "planted", "trial", "verdicts"]
+__all__ = ["address", "again", "apart", "claims", "plain", "planted", "trial", "verdicts"]
 
 #: Where one thing that is said ends and another begins.
 _BLOCK = re.compile(r"(?=</?(?:div|h\d|li|p|t[dhr]|tbody|thead|table|ul)\b)")
@@ -59,7 +59,7 @@ def verdicts(
             )
         rows += (
             f'<div class="mf-tally"><div class="mf-paper">{html.escape(name(paper))}'
-            f'<span class="mf-where"> {len(mine)} claims</span></div>'
+            f'<span class="mf-where"> {len(mine)} claim{"s"[len(mine) == 1 :]}</span></div>'
             f'<div class="mf-bars">{bars}</div></div>'
         )
     total = ", ".join(
@@ -177,7 +177,8 @@ def _percent(count: int, of: int) -> str:
     return f"{100 * count / of:.3g}"
 
 
-def _plain_table(head: list[str], rows: list[list[str]], words: str) -> str:
+def plain(head: list[str], rows: list[list[str]], words: str) -> str:
+    """Return a table of texts under their titles, with some words below; all of it is escaped."""
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
@@ -186,24 +187,6 @@ def _plain_table(head: list[str], rows: list[list[str]], words: str) -> str:
         f'<div class="mf-verdicts"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody>'
         f'</table><p class="mf-where">{html.escape(words)}</p></div>'
     )
-
-
-def benchmark(found: dict[str, Any]) -> str:
-    """Return the rows of a benchmark's record as a table, with the machine below.
-
-    Parameters
-    ----------
-    found : dict
-        ``{"machine": str, "versions": dict, "rows": [{column: value}]}``; all rows have the
-        columns of the first.
-    """
-    head = list(found["rows"][0])
-    rows = [
-        [f"{row[k]:.4g}" if isinstance(row[k], float) else str(row[k]) for k in head]
-        for row in found["rows"]
-    ]
-    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
-    return _plain_table(head, rows, f"{found['machine']}; {versions}")
 
 
 def trial(found: dict[str, Any], part: str) -> str:
@@ -227,7 +210,7 @@ def trial(found: dict[str, Any], part: str) -> str:
         ]
         most = trials.worst(found, part)
         error = trials.standard_error(most, rows[0]["trials"])
-        return _plain_table(
+        return plain(
             ["misses in percent", *(f"{n} seeds" for n in seeds)],
             table,
             f"{rows[0]['trials']} trials an entry; the largest is {100 * most:.2g} % "
@@ -243,7 +226,7 @@ def trial(found: dict[str, Any], part: str) -> str:
             ]
             for row in found["power"]
         ]
-        return _plain_table(
+        return plain(
             ["average", "seeds", "offset shown", "refuted, percent"],
             table,
             f"{found['power'][0]['trials']} trials an entry, half of them off to either side; "
@@ -263,7 +246,7 @@ def trial(found: dict[str, Any], part: str) -> str:
                     for word in ("verified", "refuted")
                 ]
             )
-        return _plain_table(
+        return plain(
             ["curve"]
             + [f"{word}, noise {noise:g}" for noise in noises for word in ("verified", "refuted")],
             table,
@@ -300,7 +283,7 @@ def planted(path: Path) -> str:
         if not whole or not 0 <= counts[1] <= counts[2] <= counts[0]:
             raise ValueError(f"{path}: {kind!r} counts {counts}, planted, before and after")
     sums = [sum(column) for column in zip(*(row[1:] for row in table), strict=True)]
-    return _plain_table(
+    return plain(
         ["kind of bug", "planted", "noticed at first", "noticed now"],
         [[kind, *map(str, counts)] for kind, *counts in [*table, ["all", *sums]]],
         "Each was planted alone, in a copy of the library, and the tests of its module were run.",

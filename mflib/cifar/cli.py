@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ..workers import Inline, Workers, WorkersError, connect
 from . import CifarError, data
 from .algorithm_one import RULES
 from .architectures import NETWORKS
-from .executor import Place, run_all, written
+from .executor import on_gpu, run_all, written
+from .group import Place
 from .recipe import PROTOCOLS, Config, config, protocol
 from .records import (
     checkout,
@@ -171,36 +171,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _precision(options: argparse.Namespace, client: Any) -> str:
+def _precision(options: argparse.Namespace) -> str:
     if options.precision != "auto":
         return options.precision
-    if options.device != "auto":
-        return "bf16" if options.device.startswith("cuda") else "fp32"
-    if client is not None:
-        from .executor import has_gpu
-
-        return "bf16" if has_gpu(client) else "fp32"
-    return "bf16" if torch.cuda.is_available() else "fp32"
+    return "bf16" if on_gpu(options.device, options.workers) else "fp32"
 
 
-def _workers(options: argparse.Namespace) -> Any:
-    """The cluster's client as a context, or a context of None."""
-    if not options.scheduler:
-        return contextlib.nullcontext()
+def _workers(options: argparse.Namespace) -> AbstractContextManager[Workers]:
+    """Return what gives the workers: those of a scheduler, else this process."""
+    if not getattr(options, "scheduler", None):
+        return nullcontext(Workers(Inline()))
     if options.minutes is not None or options.download:
         raise CifarError("scheduler: --minutes and --download are for one machine")
-    from .executor import connect
-
     return connect(options.scheduler)
 
 
 def _train(options: argparse.Namespace) -> int:
-    with _workers(options) as client:
-        return _train_on(client, options)
-
-
-def _train_on(client: Any, options: argparse.Namespace) -> int:
-    precision = _precision(options, client)
+    precision = _precision(options)
     configs = [
         config(
             net,
@@ -223,13 +210,12 @@ def _train_on(client: Any, options: argparse.Namespace) -> int:
             f"{len(known)} of these runs have a record in {options.out} (first: "
             f"{known[0].name}); add --missing to run the others, --overwrite to replace"
         )
-    return _execute(list(dict.fromkeys(configs)), options, client, options.overwrite)
+    return _execute(list(dict.fromkeys(configs)), options, options.overwrite)
 
 
 def _execute(
     configs: list[Config],
     options: argparse.Namespace,
-    client: Any,
     overwrite: bool = False,
     skip: Callable[[Config], bool] | None = None,
 ) -> int:
@@ -255,12 +241,14 @@ def _execute(
         print("nothing is missing")
         return 0
     prepare(Path(options.out))
-    if client is not None:
-        from .executor import run_on_cluster
-
-        done, left = run_on_cluster(configs, place, client, options.together)
-    else:
-        done, left = run_all(configs, place, options.together, options.minutes, skip)
+    done, left = run_all(
+        configs,
+        place,
+        options.workers,
+        together=options.together,
+        minutes=options.minutes,
+        skip=skip,
+    )
     print(f"{done} of {done + left} runs finished, records in {options.out}")
     if left:
         print(f"time is up: {left} to go; {_again(options)}")
@@ -273,11 +261,6 @@ def _again(options: argparse.Namespace) -> str:
 
 
 def _protocol(options: argparse.Namespace) -> int:
-    with _workers(options) as client:
-        return _protocol_on(client, options)
-
-
-def _protocol_on(client: Any, options: argparse.Namespace) -> int:
     for net in options.net or ():
         config(net, "vanilla", 0)  # an unknown name is an error
         if net.startswith("resnext") and not options.resnext:
@@ -289,7 +272,7 @@ def _protocol_on(client: Any, options: argparse.Namespace) -> int:
     nets = {net for net, _, _ in PROTOCOLS[options.protocol]}
     if options.net and not nets >= set(options.net):
         raise CifarError(f"net: the {options.protocol} protocol has {', '.join(sorted(nets))}")
-    precision = "fp32" if options.protocol == "small" else _precision(options, client)
+    precision = "fp32" if options.protocol == "small" else _precision(options)
     configs = protocol(
         options.protocol,
         precision,
@@ -307,7 +290,7 @@ def _protocol_on(client: Any, options: argparse.Namespace) -> int:
 
     missing = [cfg for cfg in configs if cfg not in known and not settles(cfg)]
     if options.command == "all":
-        return _execute(missing, options, client, skip=settles)
+        return _execute(missing, options, skip=settles)
     for cfg in missing:
         path = checkpoint_path(Path(options.checkpoints), cfg)
         print(cfg.name + (" (begun)" if path.exists() else ""))
@@ -382,8 +365,9 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     try:
-        return act(options)
-    except CifarError as error:
+        with _workers(options) as options.workers:
+            return act(options)
+    except (CifarError, WorkersError) as error:
         print(f"mflib cifar: error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:

@@ -13,8 +13,8 @@ from mflib import provenance
 from . import CifarError
 from .architectures import architecture
 from .data import DATASETS, find
-from .executor import pick_device
 from .graphs import Graphs, use_graphs
+from .group import pick_device
 from .recipe import PROTOCOLS, config
 from .store import Store
 from .training import Run

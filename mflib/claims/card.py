@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import html as _html
+import math
 import re
 from typing import Any
 
 from .intervals import LEVEL
 
-__all__ = ["BADGES", "MEASURED", "deciding", "html", "number", "text", "unsaid"]
+__all__ = [
+    "BADGES",
+    "MEASURED",
+    "deciding",
+    "html",
+    "number",
+    "rounded",
+    "span",
+    "text",
+    "unsaid",
+]
 
 #: The head of a column of measurements, with the level of their intervals.
 MEASURED = f"measured [{100 * LEVEL:g} %]"
@@ -52,6 +63,35 @@ def number(value: Any) -> str:
     return re.sub(r"\.?0*e", "e", f"{value:.2e}")
 
 
+def rounded(value: float | None, interval: list[float] | None) -> str:
+    """Write a measurement with the digits that its interval supports, at most six.
+
+    Parameters
+    ----------
+    value : float
+        What was measured.
+    interval : list of float or None
+        Its ends; None for a number without one.
+
+    Examples
+    --------
+    >>> rounded(-0.50123, [-0.5113, -0.4912]), rounded(2.877029, None), rounded(0.99996, [0.9, 1.1])
+    ('-0.50', '2.87703', '1.0')
+    """
+    half = (interval[1] - interval[0]) / 2 if interval else 0.0
+    if value is None or not 0 < half < math.inf:
+        return number(value)
+    if not 1e-3 <= max(map(abs, interval)) < 1e5:
+        return number(value)
+    digits = max(0, min(6, -math.floor(math.log10(half))))
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def span(interval: list[float]) -> str:
+    """Write an interval, both ends with the digits that it supports."""
+    return f"[{', '.join(rounded(end, interval) for end in interval)}]"
+
+
 def predicted(check: dict[str, Any]) -> str:
     """Write a check's prediction with its tolerance."""
     if check["kind"] == "identity":
@@ -63,7 +103,7 @@ def predicted(check: dict[str, Any]) -> str:
 
 def measured(check: dict[str, Any]) -> str:
     """Write what a check or a control measured, with its interval."""
-    value = number(check["measured"])
+    value = rounded(check["measured"], check["interval"])
     if check["kind"] == "bound" and check["measured"] is not None:
         ratio = check["details"].get("tightness") is not None
         value = f"{'worst ratio' if ratio else 'excess'} {value}"
@@ -72,7 +112,7 @@ def measured(check: dict[str, Any]) -> str:
     if check["interval"]:
         lo, hi = check["interval"]
         if lo != hi:
-            value += f" [{number(lo)}, {number(hi)}]"
+            value += f" {span([lo, hi])}"
         level = check["details"].get("level", LEVEL)
         if level != LEVEL:
             value += f" at {100 * level:g} %"

@@ -11,6 +11,8 @@ pytestmark = needs
 AXE = ROOT / "_build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 #: The most bytes that a page may take on its way, text compressed, with nothing in the cache.
 HEAVIEST = 1_500_000
+#: The most seconds of the main thread until a page is loaded, typeset and painted.
+SETTLED = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,25 @@ def test_every_image_says_in_words_what_is_seen(tab, address, page):
 def test_a_page_is_light(tab, address, page):
     tab.width(1280)
     assert tab.fresh(f"{address}/{page}") <= HEAVIEST
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_settled_after_two_seconds_of_work(tab, address, page):
+    tab.width(1280)
+    assert min(tab.settled(f"{address}/{page}") for _ in range(2)) <= SETTLED
+
+
+def test_the_meter_of_work_counts_work_and_not_waiting(tab, address):
+    tab.visit(f"{address}/_static/favicon.svg")
+
+    def takes(script):
+        before = tab.busy()
+        tab.run(script)
+        return tab.busy() - before
+
+    waited = takes("new Promise(done => setTimeout(() => done(1), 500))")
+    worked = takes("{let s = 0; for (let i = 0; i < 3e8; i++) s += i % 7; s}")
+    assert waited < 0.1 < worked
 
 
 def test_panels_side_by_side_stand_one_below_the_other_on_a_phone(tab, address):

@@ -64,6 +64,17 @@ def test_a_page_loses_what_it_does_not_need_and_says_what_its_buttons_say(site):
     assert (site.outdir / "page.html").read_text("utf-8") == text
 
 
+def test_a_formula_within_a_line_keeps_the_comma_that_follows(site):
+    span = '<span class="math notranslate nohighlight">{}</span>'
+    one, two = span.format(r"\(x\)"), span.format(r"\(a &lt; b\)")
+    (site.outdir / "page.html").write_text(f"<p>{one}, and {two} or {one}).</p>", "utf-8")
+    for _ in range(2):  # a second time nothing changes
+        assets._light(site, None)
+        held = '<span class="mf-held">{}{}</span>'
+        wanted = f"<p>{held.format(one, ',')} and {two} or {held.format(one, ').')}</p>"
+        assert (site.outdir / "page.html").read_text("utf-8") == wanted
+
+
 def test_the_book_says_how_it_is_cited(tmp_path, monkeypatch):
     words = (
         'title: "A book"\nauthors:\n  - name: "the authors"\n  - family-names: Else\n'

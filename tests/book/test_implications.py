@@ -124,6 +124,14 @@ def test_a_box_says_its_verdict_in_words_and_not_by_colour_alone():
         assert f"{id} ({claim['where']}), {claim['verdict']}" in picture
 
 
+def test_a_place_that_is_too_long_for_its_box_says_that_it_goes_on():
+    every = claims()
+    where = {"LU-T2": "Section 1.2, before the theorem", "LU-ADJ": "Theorem 2"}
+    here = {id: every[id] | {"where": place} for id, place in where.items()}
+    picture = results_map.drawing([Arrow("LU-T2", "rests on", "LU-ADJ")], here, str, "A map")
+    assert re.findall('mf-place"[^>]*>([^<]*)<', picture) == ["Section 1.2…", "Theorem 2"]
+
+
 def test_what_a_record_says_is_no_markup_in_the_map():
     every = claims()
     bad = '"><script>alert(1)</script>'

@@ -73,13 +73,6 @@ def test_a_number_that_the_ledger_does_not_hold_is_an_error(text, message):
         numbers.look_up(CLAIMS, "measured", text)
 
 
-def test_digits_are_cut_to_the_interval_and_zero_has_no_sign():
-    assert numbers.rounded(-0.0004, [-0.02, 0.02]) == "0.00"
-    assert numbers.rounded(1234.56, [1200.0, 1270.0]) == "1235"
-    assert numbers.rounded(0.5, [0.5, 0.5]) == "0.5"
-    assert numbers.rounded(0.123456789, [0.123456, 0.123458]) == "0.123457"
-
-
 def test_a_figure_gets_its_caption_as_alternative_text_without_markup():
     caption = "Slope of $p(x, 0)$,\nsee {prf:ref}`the lemma <lem>` and {cite}`lu2020`."
     assert alternative(caption) == "Slope of p(x, 0), see the lemma and lu2020."

@@ -11,8 +11,9 @@ import yaml
 from conftest import CLAIM, ROOT, cell, notebook
 from executed_chapters import run_cells
 
-from mflib.book import badges, ledger_table, referee, tables
+from mflib.book import badges, ledger_table, papers, referee, tables
 from mflib.book.portable import portable
+from mflib.book.sphinx import placeholders
 
 BAD = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&"
 
@@ -143,3 +144,18 @@ def test_a_chapter_that_is_opened_elsewhere_says_what_to_install():
     assert "    %pip install git+https://example.org/book\n" in done.stderr
     done = subprocess.run([sys.executable, "-c", first], capture_output=True, cwd=ROOT)
     assert done.returncode == 0
+
+
+def test_a_paper_is_called_by_its_name_with_the_whole_family_name():
+    assert papers.name(ROOT, "debortoli2020") == "De Bortoli et al. 2020"
+    assert papers.name(ROOT, "no such key") == "no such key"
+    card = '<span class="mf-badge">x</span> <span class="mf-where">{}, eq. (3)</span>'
+    assert placeholders._named(ROOT, card.format("lu2020")) == card.format("Lu et al. 2020")
+    assert placeholders._named(ROOT, card.format("lu 2020")) == card.format("lu 2020")
+
+
+def test_one_claim_is_no_claims():
+    claim = {"id": "X", "paper": "p", "verdict": "verified", "expected": "verified", "checks": []}
+    for count in (1, 2):
+        words = tables.verdicts([claim | {"kind": "rate"}] * count, "ledger.html")
+        assert (" 1 claim<" in words) == (count == 1) and (" 2 claims<" in words) == (count == 2)

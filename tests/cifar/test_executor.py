@@ -2,45 +2,27 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 from cifar_files import write_files
 
-from mflib.cifar import CifarError, executor
-from mflib.cifar.cli import main
-from mflib.cifar.recipe import config
-from mflib.cifar.records import read_records
+pytest.importorskip("distributed")
+from dask_cluster import Cluster  # noqa: E402
 
-distributed = pytest.importorskip("distributed")
+from mflib import workers  # noqa: E402
+from mflib.cifar import CifarError, executor, group  # noqa: E402
+from mflib.cifar.cli import main  # noqa: E402
+from mflib.cifar.recipe import config  # noqa: E402
+from mflib.cifar.records import read_records  # noqa: E402
 
 
 @pytest.fixture
 def cluster(tmp_path):
-    env, address = {**os.environ, "OMP_NUM_THREADS": "1"}, tmp_path / "scheduler.json"
-    common = ["--scheduler-file", str(address), "--no-dashboard"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env}
-
-    def start(*words):
-        return subprocess.Popen([sys.executable, "-m", "dask", *words, *common], **quiet)
-
-    children = [start("scheduler", "--host", "127.0.0.1", "--port", "0")]
-    children += [
-        start("worker", "--nthreads", "1", "--no-nanny", "--local-directory", str(tmp_path))
-        for _ in range(2)
-    ]
-    try:
-        client = distributed.Client(scheduler_file=str(address), set_as_default=False)
-        with client:
-            client.wait_for_workers(2, timeout=60)
-            yield client
-    finally:
-        for child in children[::-1]:
-            child.kill()
-            child.wait()
+    made = Cluster(tmp_path)
+    yield made.client
+    made.close()
 
 
 def test_a_killed_worker_loses_no_run(cluster, tmp_path):
@@ -89,24 +71,35 @@ def test_a_killed_worker_loses_no_run(cluster, tmp_path):
         (how, seed) for how in ("vanilla", "T1") for seed in (0, 1)
     }
     assert all(r["status"] == "finished" for r in read_records(out))
+    # one path: this process alone comes to the same bits
+    alone = tmp_path / "alone"
+    words = [*words[:-2], "--quiet"]
+    words[words.index("--out") + 1] = str(alone)
+    assert main(words) == 0
+    assert [(r["name"], r["final"]["weights_sha256"]) for r in read_records(alone)] == [
+        (r["name"], r["final"]["weights_sha256"]) for r in read_records(out)
+    ]
 
 
 def test_when_the_last_worker_is_lost_the_client_says_so_in_time(cluster, tmp_path, capsys):
     files = write_files(tmp_path / "files", train=10, test=10)
     configs = [config("resnet20", "vanilla", seed, epochs=1000, verified=False) for seed in (0, 1)]
-    place = executor.Place(str(files), str(tmp_path / "out"), str(tmp_path / "work"), "cpu")
+    place = group.Place(str(files), str(tmp_path / "out"), str(tmp_path / "work"), "cpu")
     pids = cluster.run(os.getpid).values()
     killer = threading.Timer(2.0, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids])
     killer.start()
     began = time.monotonic()
-    with pytest.raises(CifarError, match="for 3 seconds there has been no worker; 0 runs"):
-        executor.run_on_cluster(configs, place, cluster, patience=3.0)
+    with (
+        workers.connect(cluster.scheduler.address) as some,
+        pytest.raises(CifarError, match="for 3 seconds there has been no worker; 0 runs"),
+    ):
+        executor.run_all(configs, place, some, patience=3.0)
     assert time.monotonic() - began < 60
-    assert executor.PATIENCE == 60.0
+    assert workers.PATIENCE == executor.PATIENCE == 60.0
 
 
 def test_a_silent_scheduler_is_one_clear_error(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(executor.connect, "__defaults__", (0.5,))
+    monkeypatch.setattr(workers.connect.__wrapped__, "__defaults__", (0.5, 3))
     assert (
         main(
             [

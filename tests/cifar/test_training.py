@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from mflib.cifar import CifarError, graphs, recipe, records, training
 from mflib.cifar.algorithm_one import RULES, steps
 from mflib.cifar.architectures import residual
-from mflib.cifar.executor import advance
+from mflib.cifar.group import advance
 from mflib.cifar.networks import Network
 from mflib.cifar.training import Run
 
@@ -350,7 +350,7 @@ def test_where_capture_fails_or_differs_the_written_step_is_taken_and_said(
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("how", ["vanilla", "T1", "others-move", "flow"])
 def test_on_a_gpu_graphs_equal_plain_steps_and_resume_to_the_same_bits(how, precision):
-    from mflib.cifar.executor import pick_device
+    from mflib.cifar.group import pick_device
 
     store = random_store(device=pick_device("cuda"))
     captured = make(how, store=store, precision=precision)
@@ -370,7 +370,7 @@ def test_on_a_gpu_graphs_equal_plain_steps_and_resume_to_the_same_bits(how, prec
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("how", ["vanilla", "T1", "flow"])
 def test_on_a_gpu_a_step_equals_the_step_on_the_cpu(how):
-    from mflib.cifar.executor import pick_device
+    from mflib.cifar.group import pick_device
 
     ours, theirs = make(how, store=random_store(device=pick_device("cuda"))), make(how)
     ours.step(), theirs.step()

@@ -155,7 +155,7 @@ def test_a_small_quantity_shows_for_what_share_of_seeds_it_speaks():
 
 def test_an_interval_at_another_level_says_so():
     made = measured(Reproduction("gain"), 1.0, interval=(0.5, 1.5), seeds=9, level=0.95)
-    assert "1 [0.5, 1.5] at 95 %" in card.text(made.record())
+    assert "1.0 [0.5, 1.5] at 95 %" in card.text(made.record())
 
 
 @pytest.mark.parametrize(
@@ -193,3 +193,17 @@ def test_a_mean_of_skewed_samples_says_that_its_interval_is_short():
         words = shown(measured(Reproduction("gain"), samples))
         assert ("skewness" in words) == said
     assert "skewness 1." in shown(measured(Limit("x", 1.7, 0.1), skewed))
+
+
+def test_digits_are_cut_to_the_interval_and_zero_has_no_sign():
+    assert card.rounded(-0.0004, [-0.02, 0.02]) == "0.00"
+    assert card.rounded(1234.56, [1200.0, 1270.0]) == "1235"
+    assert card.rounded(0.5, [0.5, 0.5]) == "0.5"
+    assert card.rounded(0.123456789, [0.123456, 0.123458]) == "0.123457"
+    assert card.rounded(2.5e-7, [1e-7, 4e-7]) == "2.5e-07"
+    assert card.rounded(1.5, [1.0, float("inf")]) == "1.5" and card.rounded(None, None) == "–"
+    assert card.span([-1.03333, -0.973856]) == "[-1.03, -0.97]"
+    made = measured(Rate("r", -0.5, 0.06, competing=-1.0), SIZES, power_law(-0.5))
+    check = made.record()["checks"][0]
+    ends = check["interval"]
+    assert f"measured {card.rounded(check['measured'], ends)} {card.span(ends)}" in shown(made)

@@ -75,6 +75,12 @@ _SPOKEN = (
 )
 
 
+#: A formula within a line, and what may not begin the next line.
+_HELD = re.compile(
+    r'(?<!mf-held">)(<span class="math notranslate nohighlight">[^<]*</span>)([.,;:!?)]+)'
+)
+
+
 def _light(app: Sphinx, error: Exception | None) -> None:
     """Take out of the pages what the theme loads and no page needs, and mend its labels."""
     if error or app.builder.format != "html":
@@ -84,6 +90,7 @@ def _light(app: Sphinx, error: Exception | None) -> None:
         better = _NEEDLESS.sub("", text)
         for pattern, words in _SPOKEN:
             better = pattern.sub(words, better)
+        better = _HELD.sub(r'<span class="mf-held">\1\2</span>', better)
         if better != text:
             provenance.write(path, better)
 

@@ -5,7 +5,8 @@ A directive or a role leaves a placeholder; it is filled when every page has its
 
 from __future__ import annotations
 
-import json
+import html
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -78,7 +79,9 @@ class _Benchmark(Directive):
         path = _root(app) / "book" / "records" / "bench" / f"{self.arguments[0]}.json"
         app.env.note_dependency(str(path))
         if not path.exists():
-            words = f"No record of the benchmark {self.arguments[0]} is committed yet."
+            words = (
+                f"Not measured: no record of the benchmark {self.arguments[0]} is committed yet."
+            )
             return [nodes.paragraph("", words)]
         try:
             record = speed.read(path)
@@ -129,21 +132,6 @@ class _Planted(Directive):
             return [raw(tables.planted(path))]
         except ValueError as error:
             raise ExtensionError(str(error)) from None
-
-
-class _Record(Directive):
-    """A committed record of a benchmark, a file below the checkout, as a table of its rows."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        app = self.state.document.settings.env.app
-        path = _root(app) / self.arguments[0]
-        app.env.note_dependency(str(path))
-        try:
-            return [raw(tables.benchmark(json.loads(path.read_text("utf-8"))))]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ExtensionError(f"{path}: is no record of a benchmark ({error!r})") from None
 
 
 class _Value(SphinxRole):
@@ -237,11 +225,20 @@ def _book(app: Sphinx) -> dict[str, Any]:
     return book
 
 
+def _named(root: Path, card: str) -> str:
+    """Return a card that calls its paper by its name instead of its key."""
+    return re.sub(
+        r'(?<=<span class="mf-where">)(\w+)(?=, )',
+        lambda found: html.escape(papers.name(root, found[1])),
+        card,
+    )
+
+
 def _fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Replace placeholders, now that pages have addresses."""
     for node in list(doctree.findall(nodes.raw)):
         if "mf-card" in node.astext():
-            node.replace_self(raw(node.astext()))
+            node.replace_self(raw(_named(_root(app), node.astext())))
     shown = list(doctree.findall(Shown))
     if not shown:
         return
@@ -273,7 +270,6 @@ def setup(app: Sphinx) -> None:
     app.add_directive("benchmark", _Benchmark)
     app.add_directive("trials", _Trials)
     app.add_directive("planted", _Planted)
-    app.add_directive("record", _Record)
     for role in numbers.ROLES:
         app.add_role(role, _Value())
     app.connect("doctree-resolved", _fill)

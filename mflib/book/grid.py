@@ -1,4 +1,4 @@
-"""Sweeps: a chapter at every point of a grid, under many seeds, into one table."""
+"""Grids: a chapter at every point of one, under many seeds, into one table; a *sweep*."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from conftest import CLAIM, small_checkout
 from dask_cluster import Cluster, until
 from kills import HERE, workers
 
-from mflib.book import report, results, sweep
+from mflib.book import grid, report, results
 from mflib.book.chapters import ChapterError
 from mflib.book.cli import main
 
@@ -87,8 +87,8 @@ def counted(out):
 def test_a_grid_times_seeds_becomes_a_table_and_only_what_is_missing_runs(
     root, cluster, tmp_path, capsys
 ):
-    grid = ("--grid", "width=4,9", "--scheduler", cluster.address, "--out", tmp_path)
-    assert run(root, "one", "--seeds", "3-4", *grid) == 0
+    words = ("--grid", "width=4,9", "--scheduler", cluster.address, "--out", tmp_path)
+    assert run(root, "one", "--seeds", "3-4", *words) == 0
     found = rows(tmp_path)
     assert Counter((r["width"], r["seed"]) for r in found) == Counter(
         [("4", "3"), ("4", "4"), ("9", "3"), ("9", "4")]
@@ -105,10 +105,10 @@ def test_a_grid_times_seeds_becomes_a_table_and_only_what_is_missing_runs(
     assert (tmp_path / "report.png").stat().st_size > 5000
     # the same again runs nothing, and more seeds only what is new
     before = (root / "log").read_text()
-    assert run(root, "one", "--seeds", "3-4", *grid) == 0
+    assert run(root, "one", "--seeds", "3-4", *words) == 0
     assert "4 points, 4 are done" in capsys.readouterr().err
     assert (root / "log").read_text() == before
-    assert run(root, "one", "--seeds", "4-5", *grid) == 0
+    assert run(root, "one", "--seeds", "4-5", *words) == 0
     assert "4 points, 2 are done, 2 others stay in the table" in capsys.readouterr().err
     assert set(done(tmp_path).values()) == {1} and len(done(tmp_path)) == 6
 
@@ -173,7 +173,7 @@ def test_a_worker_with_another_version_is_one_error_with_the_remedy(
     other = small_checkout(tmp_path)
     other("one", cells=BODY, parameters=PARAMETERS + "\n")
     hidden = tmp_path / "moved"
-    points = sweep.points(tmp_path, ["one"], {"seed": [1]})
+    points = grid.points(tmp_path, ["one"], {"seed": [1]})
     from mflib import workers as pool
 
     def moved():
@@ -181,7 +181,7 @@ def test_a_worker_with_another_version_is_one_error_with_the_remedy(
         return pool.connect(cluster.address)
 
     with pytest.raises(ChapterError, match="has another version of one.*start it again"):
-        sweep.run(tmp_path, points, tmp_path / "out", moved)
+        grid.run(tmp_path, points, tmp_path / "out", moved)
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(root, two, tmp_path):
@@ -326,7 +326,7 @@ def test_a_wrong_word_is_one_clear_error_before_anything_runs(
 
 
 def test_lists_and_words_are_values_too():
-    assert sweep.values_of("widths=[1,2],[3]") == ("widths", [[1, 2], [3]])
-    assert sweep.values_of("act=tanh, relu") == ("act", ["tanh", "relu"])
-    assert sweep.values_of("x=1e-3,2") == ("x", [1e-3, 2])
-    assert sweep.seeds_of("0-2,7,1") == [0, 1, 2, 7]
+    assert grid.values_of("widths=[1,2],[3]") == ("widths", [[1, 2], [3]])
+    assert grid.values_of("act=tanh, relu") == ("act", ["tanh", "relu"])
+    assert grid.values_of("x=1e-3,2") == ("x", [1e-3, 2])
+    assert grid.seeds_of("0-2,7,1") == [0, 1, 2, 7]
