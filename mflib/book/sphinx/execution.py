@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -78,25 +79,40 @@ def dressed(notebook: str, foot: str) -> str:
     return json.dumps(data, ensure_ascii=False)
 
 
-def _shown(app: Sphinx) -> str:
-    """Return a digest of what prose pages show and do not hold: results, tables, their code."""
-    root, package = _root(app), Path(__file__).parents[2]
-    paths = [*(root / "_build" / "chapters").glob("*.json"), root / "_toc.yml"]
-    paths += [p for p in (root / "book").rglob("*") if p.suffix in (".csv", ".json", ".bib")]
-    paths += [p for room in ("book", "claims") for p in (package / room).rglob("*.py")]
+def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in paths if p.is_file()):
         digest.update(str(path).encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def _outdated(app: Sphinx, env: Any, added: set, changed: set, removed: set) -> list[str]:
-    """Read the prose pages, which may show claims, when anything else is read or was changed."""
-    seen, before = _shown(app), getattr(env, "mflib_shown", None)
+def _prose(env: Any) -> set[str]:
+    """Return the pages that may show claims and are no chapters."""
+    return {d for d in env.found_docs if d.startswith("book/") and not d.startswith("book/api/")}
+
+
+def _outdated(app: Sphinx, env: Any, added: set, changed: set, removed: set) -> set[str]:
+    """Read the prose pages when tables that they show, or the code that shows them, changed.
+
+    What a page notes as its dependency is Sphinx's to look after.
+    """
+    root, package = _root(app), Path(__file__).parents[2]
+    paths = [p for p in (root / "book").rglob("*") if p.suffix in (".csv", ".json", ".bib")]
+    paths += [p for room in ("book", "claims") for p in (package / room).rglob("*.py")]
+    seen, before = _digest([root / "_toc.yml", *paths]), getattr(env, "mflib_shown", None)
     env.mflib_shown = seen
-    if seen == before and not (added or changed or removed):
-        return []
-    return [d for d in env.found_docs if d.startswith("book/") and not d.startswith("book/api/")]
+    env.mflib_moved = bool(added or changed or removed)
+    return set() if seen == before else _prose(env)
+
+
+def _updated(app: Sphinx, env: Any) -> set[str]:
+    """Write the prose pages, without reading them, when a result or another page changed.
+
+    What they show of results are placeholders, filled as a page is written.
+    """
+    seen = _digest((_root(app) / "_build" / "chapters").glob("*.json"))
+    before, env.mflib_results = getattr(env, "mflib_results", None), seen
+    return _prose(env) if seen != before or env.mflib_moved else set()
 
 
 def setup(app: Sphinx) -> None:
@@ -104,3 +120,4 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", _execute)
     app.connect("source-read", _substitute)
     app.connect("env-get-outdated", _outdated)
+    app.connect("env-updated", _updated)
