@@ -56,7 +56,25 @@ from mflib.teacher_student.two_layer import TwoLayer
 #: Mutants of one parameter.
 TRIES = int(os.environ.get("FUZZ", "5"))
 SIZES = dict(
-    n=3, d=2, d1=2, N=4, M=4, L=3, P=3, A=4, B=4, K=4, S=1, T=5, R=4, m=3, k=5, c=1, draws=2, J=2
+    n=3,
+    d=2,
+    d1=2,
+    N=4,
+    M=4,
+    L=3,
+    P=3,
+    A=4,
+    B=4,
+    K=4,
+    S=1,
+    T=5,
+    R=4,
+    m=3,
+    k=5,
+    c=1,
+    draws=2,
+    J=2,
+    Q=5,
 )
 #: Not mathematics, the checks themselves, or kernels behind the door, as are the methods of a
 #: Block and of a Connection.

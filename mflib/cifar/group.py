@@ -165,7 +165,7 @@ def run_group(
     Parameters
     ----------
     configs : list of Config
-        One of :func:`groups`.
+        One of :func:`mflib.cifar.executor.groups`.
     place : Place
         Data and files.
     stop : callable, optional

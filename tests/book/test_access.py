@@ -70,6 +70,15 @@ CUT = """[...document.querySelectorAll('article mjx-container')].filter(formula 
 }).map(formula => formula.textContent.slice(0, 60))"""
 
 
+#: Short formulas within a line that are not shown whole.
+CLIPPED = """[...document.querySelectorAll('article mjx-container:not([display])')]
+.filter(formula => {
+  const box = formula.getBoundingClientRect();
+  const drawn = formula.querySelector('mjx-math').getBoundingClientRect();
+  return box.width && drawn.width < 150 && drawn.right > box.right + 1;
+}).map(formula => formula.textContent.slice(0, 60))"""
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_fits_a_phone_and_cuts_no_formula(tab, address, page):
     tab.width(390)
@@ -79,6 +88,7 @@ def test_a_page_fits_a_phone_and_cuts_no_formula(tab, address, page):
     assert tab.run("document.scrollingElement.scrollWidth") <= 392
     tab.run("window.dispatchEvent(new Event('resize')); new Promise(done => setTimeout(done, 50))")
     assert tab.run(CUT) == []
+    assert tab.run(CLIPPED) == []
     tab.width(1280)
 
 
