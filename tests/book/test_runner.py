@@ -172,7 +172,7 @@ def test_a_run_that_is_ended_takes_its_processes_along_and_loses_nothing(slow, n
         words = second.communicate(timeout=60)[1]
         assert second.returncode == 2 and "another run works here (process" in words
     os.kill(run.pid, number)
-    words = run.communicate(timeout=60)[1]
+    words = run.communicate(timeout=180)[1]
     ended = -9 if number == signal.SIGKILL else 128 + number
     assert run.returncode == ended and "Traceback" not in words and "✗" not in words
     assert until(lambda: not workers(out(slow)), 10), "left over"
