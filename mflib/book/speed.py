@@ -158,12 +158,14 @@ def drawing(record: dict[str, Any]) -> str:
             f"<text x='{_LEFT - 6}' y='{y}' text-anchor='end' font-size='10'>{words}</text>"
             f"<rect x='{one:.1f}' y='{y - 9}' width='{end - one:.1f}' height='10' "
             f"class='mf-bar {'mf-ahead' if row['ratio'] >= 1 else 'mf-behind'}'/>"
-            f"<line x1='{first:.1f}' x2='{last:.1f}' y1='{y - 4}' y2='{y - 4}' stroke='black'/>"
+            f"<line x1='{first:.1f}' x2='{last:.1f}' y1='{y - 4}' y2='{y - 4}' "
+            "stroke='currentColor'/>"
         )
     height = _STEP * len(record["rows"]) + 26
     title = html.escape(f"{record['title']}: time of each peer over ours")
     return (
-        f"<svg viewBox='0 0 {_LEFT + _WIDE + 10} {height}' role='img' aria-label='{title}'>"
+        f"<svg viewBox='0 0 {_LEFT + _WIDE + 10} {height}' role='img' aria-label='{title}' "
+        "fill='currentColor'>"
         f"<title>{title}</title>{''.join(marks)}"
         f"<line x1='{at(1.0):.1f}' x2='{at(1.0):.1f}' y1='0' y2='{height - 16}' stroke='gray'/>"
         f"<text x='{at(1.0):.1f}' y='{height - 4}' text-anchor='middle' font-size='10'>1</text>"

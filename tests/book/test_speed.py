@@ -127,3 +127,10 @@ def test_the_directive_shows_either_kind_of_record_or_says_that_nothing_was_meas
     page = (tmp_path / "html" / "index.html").read_text("utf-8")
     assert page.count("<svg") == 1 and "a &lt;b&gt; &amp; c" in page and "<td>loop" in page
     assert "Not measured: no record of the benchmark absent is committed yet." in page
+
+
+def test_the_words_and_spreads_of_a_drawing_take_the_colour_of_the_page():
+    record = {"title": "job", "rows": [{"size": "1", "peer": "p", "ratio": 2, "spread": [1, 3]}]}
+    drawn = speed.drawing(record)
+    assert "fill='currentColor'" in drawn and "stroke='currentColor'" in drawn
+    assert "black" not in drawn
