@@ -25,6 +25,7 @@ from ..arguments import (
     require_tensor,
 )
 from ..rademacher import random_signs
+from .ramp import ramp_loss
 
 __all__ = ["MarginClassifier", "MarginTrial", "ball_fit", "least_norm_margin", "margin_trial"]
 
@@ -240,14 +241,11 @@ def margin_trial(
     fit = torch.cholesky_solve(torch.stack([y[:n], other[:n]], 1), root)
     far = kernel[test:, :n]
 
-    def ramp(c: Tensor, labels: Tensor) -> Tensor:
-        return (1 - labels[test:] * (far @ c)).clamp(0, 1).mean()
-
     return MarginTrial(
         torch.tensor(found.square, dtype=kernel.dtype),
         y[:n] @ fit[:, 0],
-        ramp(found.coefficients, y),
-        ramp(fit[:, 1], other),
+        ramp_loss(far @ found.coefficients, y[test:]).mean(),
+        ramp_loss(far @ fit[:, 1], other[test:]).mean(),
         (random_signs(n, draws, generator) @ root).norm(dim=-1).mean() / n,
         torch.tensor(found.square / found.dual - 1, dtype=kernel.dtype),
     )
