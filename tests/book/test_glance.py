@@ -97,7 +97,7 @@ def test_minutes_count_words_formulas_and_code_in_view_but_no_folded_text_nor_ex
 
 
 #: Chapters with one or two claims that say what they say in less than eight minutes.
-SHORT = {"randomness_and_scale": 7, "shapes": 6, "two_spirals": 6}
+SHORT = {"shapes": 6, "two_spirals": 6}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
