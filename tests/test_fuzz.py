@@ -202,6 +202,11 @@ GIVEN = {
     "chen2024.margin.margin_trial": lambda zoo: dict(
         kernel=definite(12), y=signs(12), other=-signs(12), n=4, draws=2
     ),
+    "chen2024.ramp.ramp_bound": lambda zoo: dict(
+        empirical=randn(5).abs(), complexity=randn(5, seed=1).abs(), n=40, delta=0.1
+    ),
+    "chen2024.ramp.ramp_loss": lambda zoo: dict(output=randn(5), y=signs(5)),
+    "chen2024.ramp.zero_one_loss": lambda zoo: dict(output=randn(5), y=signs(5)),
     "chen2024.sign_teacher.SignTeacher": lambda zoo: dict(directions=torch.eye(2, 3).double()),
     "chen2024.sphere_kernel.Spectrum.collision": tangent,
     "chen2024.spirals.adam": lambda zoo: spirals_given(zoo) | dict(steps=2, mass=None),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from ..arguments import (
@@ -79,7 +80,7 @@ def zero_one_loss(output: Tensor, y: Tensor) -> Tensor:
     tensor([1., 1., 0.])
     """
     _require_labels(output, y)
-    return (y * output <= 0).to(output.dtype)
+    return torch.where(y * output <= 0, 1.0, 0.0).to(output.dtype)
 
 
 def ramp_bound(
