@@ -78,7 +78,7 @@ def main() -> None:
     options = parser.parse_args()
     asked = options.chapters.split(",") if options.chapters else None
     try:
-        names = [c.name for c in chapters.discover(ROOT, asked)]
+        names = [c.name for c in chapters.discover(ROOT, asked or ())]
     except chapters.ChapterError as error:
         parser.error(f"--chapters: {error}")
     lie = ROOT / "_build" / "chapters"

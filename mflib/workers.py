@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
+from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -219,7 +220,7 @@ def local(
     """
     distributed = _distributed()
     counts = dict.fromkeys(COUNTS, str(threads))
-    with _uninterrupted():
+    with _uninterrupted() as heard:
         cluster = distributed.LocalCluster(
             n_workers=jobs or os.cpu_count() or 1,
             threads_per_worker=1,
@@ -231,6 +232,8 @@ def local(
             env=counts | (environment or {}),
         )
     try:
+        if heard:
+            signal.raise_signal(signal.SIGINT)
         client = distributed.Client(cluster, set_as_default=False)
         with _closing(client):
             yield Workers(client.get_executor(pure=False), client)
@@ -240,15 +243,24 @@ def local(
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let processes that are started meanwhile leave Ctrl-C to this one, which ends them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
+def _uninterrupted() -> Iterator[list]:
+    """Let processes that are started meanwhile leave Ctrl-C to this one, which ends them.
+
+    Yields what will hold a Ctrl-C that came meanwhile. Threads and processes inherit that the
+    signal is blocked, those as well that Dask starts later in place of dead ones.
+    """
+    heard: list = []
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not hasattr(signal, "pthread_sigmask"):
+        yield heard
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # its own start would let the signal through again
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        yield heard
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, before)
 
 

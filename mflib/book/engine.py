@@ -99,7 +99,8 @@ class _Client(AsyncKernelClient):
             with contextlib.suppress(Empty):
                 while (await self.shell_channel.get_msg(timeout=1))["msg_type"] != _READY:
                     pass
-                while not _idle(await self.iopub_channel.get_msg(timeout=1), asked):
+                # what was said before this listener was connected is lost: ask again soon
+                while not _idle(await self.iopub_channel.get_msg(timeout=0.05), asked):
                     pass
                 return
             if not await self._async_is_alive():

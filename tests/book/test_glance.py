@@ -96,13 +96,9 @@ def test_minutes_count_words_formulas_and_code_in_view_but_no_folded_text_nor_ex
     assert glance.minutes([]) == 1
 
 
-#: Chapters with one or two claims that say what they say in less than eight minutes.
-SHORT = {"shapes": 6, "two_spirals": 6}
-
-
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
 def test_the_main_text_of_a_chapter_can_be_read_in_one_sitting(path):
-    assert SHORT.get(path.stem, 8) <= glance.minutes(chapters.load(path)) <= 25
+    assert 8 <= glance.minutes(chapters.load(path)) <= 25
 
 
 def test_facts_show_each_claim_with_its_badge_and_escape_what_a_record_says():
