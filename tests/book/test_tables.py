@@ -159,3 +159,9 @@ def test_one_claim_is_no_claims():
     for count in (1, 2):
         words = tables.verdicts([claim | {"kind": "rate"}] * count, "ledger.html")
         assert (" 1 claim<" in words) == (count == 1) and (" 2 claims<" in words) == (count == 2)
+
+
+def test_no_two_works_are_called_by_the_same_name():
+    keys = re.findall(r"^@\w+\{([^,\s]+),", (ROOT / "book/references.bib").read_text("utf-8"), re.M)
+    names = [papers.name(ROOT, key) for key in keys]
+    assert len(names) > 20 and len(set(names)) == len(names)
