@@ -454,12 +454,17 @@ def _referee(root: Path, options: argparse.Namespace) -> int:
     if not folders:
         out = (options.out or root / "runs" / "referee").resolve()
         runs = referee.fresh_seeds(out, options.seeds or "5")
+        failed = []
         for seed, folder in runs.items():
             print(f"seed {seed}: {folder}", file=sys.stderr)
             status = _run_into(root, options, folder, {"seed": seed})
-            if status:
-                print("the same command goes on from there", file=sys.stderr)
-                return status
+            failed += [str(seed)] if status else []
+            if status > 1:  # ended from outside; what failed at one seed may run at the next
+                break
+        if failed:
+            words = f"seed {', '.join(failed)}: not whole; the same command goes on from there"
+            print(words, file=sys.stderr)
+            return status or 1
         folders = list(runs.values())
     found = referee.collect(root, folders)
     if options.record:

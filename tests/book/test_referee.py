@@ -132,3 +132,14 @@ def test_an_empty_or_stale_folder_or_a_foreign_record_is_named(checkout, folders
         referee.read(foreign)
     with pytest.raises(chapters.ChapterError, match="at least one folder"):
         referee.collect(checkout.root, [])
+
+
+def test_a_chapter_that_fails_at_one_seed_does_not_keep_the_other_seeds_waiting(tmp_path, capsys):
+    made = small_checkout(tmp_path)
+    made("one", error="1 / (seed - 4)")
+    out = tmp_path / "runs"
+    assert run(made, "referee", "--seeds", "4-6", "--jobs", "1", "--out", str(out)) == 1
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in said
+    assert "seed 4: not whole; the same command goes on from there" in said
+    assert sorted(p.parent.name[-1] for p in out.glob("*/one.json")) == ["5", "6"]
