@@ -41,6 +41,26 @@ def test_imports_are_found_behind_magics(source, names):
     assert inputs.imported(source) == names
 
 
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("x = 1", set()),
+        ("try:\n    import a\nexcept E:\n    import b.c\nelse:\n    from d import e", {"d.e", "d"}),
+        ("try:\n    x\nfinally:\n    import f", {"f"}),
+        (
+            "match x:\n    case 1:\n        import g\nfor i in y:\n    with z:\n        import h",
+            {"g"},
+        ),
+        ("def f():\n    class A:\n        import j\nk = [__import__('k')]", {"j", "k"}),
+        ("async def f():\n    while x:\n        import l", {"l"}),
+    ],
+)
+def test_imports_inside_of_any_statement_are_found(source, names):
+    found = inputs.imported(source)
+    assert names <= found and ("import" in source) == bool(found)
+    assert {"a", "b.c"} <= found or "import a" not in source
+
+
 def test_relative_imports_are_resolved_in_their_package():
     package = ("mflib", "claims")
     assert inputs.imported("from . import card", package) == {"mflib.claims", "mflib.claims.card"}

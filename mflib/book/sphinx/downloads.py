@@ -28,10 +28,15 @@ def _downloads(app: Sphinx, error: Exception | None) -> None:
     if error or app.builder.format != "html":
         return
     root = chapters.find_root(Path(app.srcdir))
+    place = source(root)
     for path in (Path(app.outdir) / "_sources" / "notebooks").glob("*.ipynb*"):
         executed = root / "_build" / "chapters" / path.name
-        made = portable(executed.read_text("utf-8"), source(root))
-        provenance.write(path, made)
+        made = executed.stat().st_mtime_ns
+        # what was made has the time of what it was made of, which no copy of Sphinx's has
+        if path.stat().st_mtime_ns == made and f"install {place}" in path.read_text("utf-8"):
+            continue
+        provenance.write(path, portable(executed.read_text("utf-8"), place))
+        os.utime(path, ns=(made, made))
 
 
 def setup(app: Sphinx) -> None:
