@@ -28,12 +28,18 @@ def address(words: str) -> str:
     return html.escape(words if not re.match(r"\s*\w+:", words) else "#", quote=True)
 
 
+#: Works of at most so many claims share a row of bars, if there are more of them than that.
+_FEW = 3
+
+
 def verdicts(
     claims: list[dict[str, Any]],
     page: str = "ledger.html",
     name: Callable[[str], str] = str,
 ) -> str:
     """Return how many claims of each paper came out how, as bars that lead to those claims.
+
+    Works of few claims each, if they are many, share one row.
 
     Parameters
     ----------
@@ -47,18 +53,22 @@ def verdicts(
     papers: dict[str, list[dict[str, Any]]] = {}
     for claim in claims:
         papers.setdefault(claim["paper"], []).append(claim)
+    few = [paper for paper, mine in papers.items() if len(mine) <= _FEW]
+    few = few if len(few) > _FEW else []
+    groups = [(name(paper), [paper]) for paper in papers if paper not in few]
     rows = ""
-    for paper, mine in papers.items():
+    for title, keys in [*groups, *([(f"{len(few)} other works", few)] if few else [])]:
+        mine = [claim for paper in keys for claim in papers[paper]]
         bars = ""
         for word, count in badges.counts(mine).items():
-            query = f"paper={badges.slug(paper)}&verdict={badges.slug(word)}"
+            query = f"paper={'+'.join(map(badges.slug, keys))}&verdict={badges.slug(word)}"
             bars += (
                 f'<a class="mf-bar mf-{badges.tone(word)}" style="flex-grow:{count}" '
                 f'href="{address(page + "?" + query)}" '
-                f'aria-label="{html.escape(f"{name(paper)}: {count} {word}")}">{count}</a>'
+                f'aria-label="{html.escape(f"{title}: {count} {word}")}">{count}</a>'
             )
         rows += (
-            f'<div class="mf-tally"><div class="mf-paper">{html.escape(name(paper))}'
+            f'<div class="mf-tally"><div class="mf-paper">{html.escape(title)}'
             f'<span class="mf-where"> {len(mine)} claim{"s"[len(mine) == 1 :]}</span></div>'
             f'<div class="mf-bars">{bars}</div></div>'
         )

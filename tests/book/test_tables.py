@@ -96,6 +96,16 @@ def test_the_bars_count_every_claim_and_lead_to_its_rows(record):
     assert "book/ledger.html?verdict=verified" in found.addresses
 
 
+def test_many_works_of_one_claim_share_a_row_whose_bars_lead_to_all_of_them(record):
+    claims = [record | {"id": f"X-{k}"} for k in range(4)]
+    claims += [record | {"id": f"X-1{k}", "paper": f"work {k}"} for k in range(4)]
+    shown = tables.verdicts(claims, "ledger.html")
+    assert shown.count("mf-tally") == 2 and "4 other works" in shown
+    where = "ledger.html?paper=work-0+work-1+work-2+work-3&verdict=verified"
+    assert where in Tags(shown).addresses
+    assert tables.verdicts(claims[:-1], "ledger.html").count("mf-tally") == 4
+
+
 def test_verdicts_stand_in_one_order_and_a_cross_is_never_green(record):
     bad = record | {"verdict": "refuted", "expected": "refuted"}
     lost = record | {"verdict": "inconclusive"}
