@@ -14,6 +14,8 @@ torch.set_num_threads(1)
 # a shell's job in the background ignores Ctrl-C, and so would every process that a test starts
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as nohup leaves it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 CLAIM = """from mflib.claims import Claim, Identity
 claim = Claim("{id}", paper="lu2020", where="here", kind="identity",

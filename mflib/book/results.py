@@ -210,6 +210,11 @@ class Table:
             for number, row in enumerate(rows, 1)
         ]
         data = self._text(made)
+        # first of all: whatever interrupts the rest, finish() writes it
+        before = self.points.pop(name, None)
+        self.points[name] = [
+            {k: "" if row.get(k) is None else str(row[k]) for k in self.columns} for row in made
+        ]
         try:
             with open(self.path, "r+b") as file:
                 try:
@@ -225,12 +230,11 @@ class Table:
                         file.truncate(self._size)
                     raise
         except OSError as error:
+            del self.points[name]
+            if before is not None:
+                self.points[name] = before
             raise self._unwritable(error) from None
         self._size += len(data)
-        self.points.pop(name, None)
-        self.points[name] = [
-            {k: "" if row.get(k) is None else str(row[k]) for k in self.columns} for row in made
-        ]
 
     def parquet(self, last: bool = False) -> str:
         """Write ``results.parquet`` if it is time, or for the last time; return why it was not.

@@ -51,6 +51,21 @@ def test_a_file_cut_anywhere_loses_only_the_points_that_it_lacks(tmp_path):
         assert len(Table(tmp_path).points) == whole + 1, cut
 
 
+def test_an_interrupt_while_a_point_is_written_loses_no_point(tmp_path, monkeypatch):
+    table, given = filled(tmp_path, 2), {"seed": 9, "width": 4}
+
+    def interrupted(number):
+        raise KeyboardInterrupt
+
+    table._synced = float("-inf")
+    with monkeypatch.context() as changed, pytest.raises(KeyboardInterrupt):
+        changed.setattr("os.fsync", interrupted)
+        table.add("one", given, [row("a", 1.0)], seconds=1.0, fingerprint="f")
+    table.finish()
+    found = Table(tmp_path).points
+    assert len(found) == 3 and found[key("one", given)][0]["measured"] == "1.0"
+
+
 def test_the_later_of_two_runs_of_a_point_counts(tmp_path):
     table = filled(tmp_path)
     given = {"seed": 2, "width": 3}
