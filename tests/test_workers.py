@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = str(Path(__file__).parents[1])
 STARTING = """
-import os, signal, subprocess
+import os, signal
 import distributed, psutil
 from mflib import workers
 
@@ -25,7 +25,8 @@ if __name__ == "__main__":
         with workers.local(1):
             print("nobody heard it")
     except KeyboardInterrupt:
-        print("heard, then", [p.name() for p in psutil.Process().children() if "dask" in p.name()])
+        words = [" ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)]
+        print("heard, then", [w for w in words if "spawn_main" in w])
     print("restored" if signal.getsignal(signal.SIGINT) is signal.default_int_handler else "lost")
 """
 COMPUTING = """

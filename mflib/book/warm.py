@@ -207,6 +207,7 @@ def _kernel(order: dict[str, Any], before: list[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a local worker blocks it
     os.environ.clear()
     os.environ.update(order["environment"])
     os.environ["JPY_PARENT_PID"] = str(os.getppid())  # a kernel ends with its parent
